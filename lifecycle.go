@@ -1,0 +1,472 @@
+package freshet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/freshet-dev/freshet/internal/policy"
+	"github.com/freshet-dev/freshet/provider"
+	"github.com/freshet-dev/freshet/store"
+)
+
+// liveRun is one run from its admission to the clean-up of its workspace. Its goroutine brings the workspace to ready,
+// calls the handler and records the end. Whoever wants it to end calls stop; if the handler then does not return, abandon
+// records the end in its place, and what the handler does afterwards is without effect.
+type liveRun struct {
+	*core
+	agent   *agent
+	task    store.Task
+	lease   store.Lease
+	began   time.Time
+	adopted bool
+	log     *runLog
+
+	stopping chan struct{} // closed when this process shuts down
+
+	mu       sync.Mutex // protects the fields below
+	ws       store.Workspace
+	stage    stage
+	reached  bool                    // an earlier owner of this attempt has called the handler
+	cancel   context.CancelCauseFunc // of the run's context
+	cause    error                   // why it was stopped
+	leaseEnd time.Time
+	handling time.Time // when the handler was called
+	moved    time.Time // last sign of progress
+	fails    int       // health checks in a row
+	kept     *checkpoint
+	dirMade  bool
+	told     bool // stopping is closed
+	timers   []*time.Timer
+	signs    signs
+}
+
+// stage is how far a run has come. It only grows.
+type stage int
+
+const (
+	stageWorkspace stage = iota // bringing the workspace to ready
+	stageHandler
+	stageEnding // the handler has returned or was given up; the end is being recorded
+	stageOver
+)
+
+func newLiveRun(c *core, a *agent, b *store.Begun, now time.Time, adopted bool) *liveRun {
+	r := &liveRun{
+		core: c, agent: a, task: b.Task, lease: b.Lease, began: now, adopted: adopted, stopping: make(chan struct{}),
+		ws: b.Workspace, leaseEnd: now.Add(leaseTime), moved: now,
+	}
+	r.reached = adopted && !b.Task.Started.IsZero()
+	r.log = newRunLog(r)
+	return r
+}
+
+// main is the goroutine of the run.
+func (r *liveRun) main(base context.Context) {
+	ctx, cancel := context.WithCancelCause(base)
+	defer cancel(nil)
+	r.setCancel(cancel)
+	err := r.prepare(ctx)
+	var result []byte
+	if err == nil {
+		result, err = r.handle(ctx)
+	}
+	if r.enter(stageEnding) {
+		r.conclude(base, result, err)
+	}
+}
+
+func (r *liveRun) setCancel(cancel context.CancelCauseFunc) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.cancel = cancel
+	if r.cause != nil {
+		cancel(r.cause)
+	}
+}
+
+// enter moves on to a stage; false: the run is there already, and somebody else sees to it.
+func (r *liveRun) enter(s stage) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.stage >= s {
+		return false
+	}
+	r.stage = s
+	return true
+}
+
+// stop ends the run because of cause. A lost lease overrides every other cause; otherwise the first one stays.
+func (r *liveRun) stop(cause error) {
+	r.mu.Lock()
+	if r.stage >= stageOver || r.stage == stageEnding && !errors.Is(cause, ErrLeaseLost) || r.cause != nil && (errors.Is(r.cause, ErrLeaseLost) || !errors.Is(cause, ErrLeaseLost)) {
+		r.mu.Unlock()
+		return
+	}
+	r.cause = cause
+	cancel, handling := r.cancel, r.stage == stageHandler
+	r.mu.Unlock()
+	saves := handling && (errors.Is(cause, ErrTimeout) || errors.Is(cause, ErrIdle) || cause == ErrShutdown && r.info.Durable)
+	if saves && r.work.Go(func(ctx context.Context) {
+		r.keepWork(ctx)
+		r.end(cancel, cause)
+	}) {
+		return
+	}
+	r.end(cancel, cause)
+}
+
+// end cancels the run's context, and gives the handler its grace.
+func (r *liveRun) end(cancel context.CancelCauseFunc, cause error) {
+	if cancel != nil {
+		cancel(cause)
+	}
+	if errors.Is(cause, ErrLeaseLost) {
+		r.live.remove(r)
+	}
+	r.after(r.agent.Grace+abandonMargin, r.abandon)
+}
+
+// abandonMargin is what a handler may need beyond its process's grace.
+const abandonMargin = 10 * time.Second
+
+// abandon records the end of a run whose handler does not return. The goroutine stays until it does; it cannot write.
+func (r *liveRun) abandon(ctx context.Context) {
+	r.mu.Lock()
+	wedged := r.stage == stageHandler
+	cause := r.cause
+	r.mu.Unlock()
+	if !wedged || !r.enter(stageEnding) {
+		return
+	}
+	r.core.log.Error("handler ignores its cancel", "task", r.task.ID, "agent", r.task.Agent, "cause", cause)
+	r.conclude(ctx, nil, cause)
+}
+
+// after runs fn in a goroutine of the dispatcher after d, unless the run is over by then.
+func (r *liveRun) after(d time.Duration, fn func(context.Context)) {
+	t := time.AfterFunc(d, func() { r.work.Go(fn) })
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.stage >= stageEnding {
+		t.Stop()
+		return
+	}
+	r.timers = append(r.timers, t)
+}
+
+func (r *liveRun) stopTimers() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, t := range r.timers {
+		t.Stop()
+	}
+	r.timers = nil
+}
+
+func (r *liveRun) renewed(at time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.leaseEnd = at.Add(leaseTime)
+}
+
+func (r *liveRun) leaseOver(now time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return !now.Before(r.leaseEnd.Add(-leaseMargin))
+}
+
+func (r *liveRun) workspace() store.Workspace {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.ws
+}
+
+// notStarted is a run that ended before its handler was called.
+type notStarted struct {
+	kind policy.EndKind
+	err  error
+}
+
+func (e *notStarted) Error() string { return e.err.Error() }
+func (e *notStarted) Unwrap() error { return e.err }
+
+// prepare brings the workspace to where the handler can begin.
+func (r *liveRun) prepare(ctx context.Context) error {
+	if r.adopted && policy.Poisoned(r.task.Crashes, maxCrashes) {
+		return &notStarted{policy.EndError, ErrCrashed}
+	}
+	if r.adopted && r.task.Cancel {
+		return &notStarted{policy.EndCanceled, ErrCanceled}
+	}
+	ws := r.workspace()
+	save := func(ctx context.Context, w *store.Workspace) error { return r.saveWorkspace(ctx, w) }
+	var err error
+	switch {
+	case ws.Intent == store.IntentDelete:
+		err = &notStarted{policy.EndLost, fmt.Errorf("%w: it was being deleted", ErrWorkspaceLost)}
+	case ws.State == store.WorkspaceNew:
+		err = r.maker.make(ctx, r.agent, &ws, r.adopted, save)
+	case ws.State == store.WorkspacePaused || ws.Intent == store.IntentResume:
+		err = r.maker.resume(ctx, &ws, save)
+	case r.adopted:
+		err = r.maker.still(ctx, &ws)
+	}
+	if err != nil {
+		return err
+	}
+	if r.task.State == store.StateRunning {
+		return nil
+	}
+	err = r.store.Save(ctx, r.lease, store.Save{Status: &store.Change{State: store.StateRunning}})
+	if err == nil {
+		r.hub.wake(r.task.ID)
+	}
+	return err
+}
+
+// saveWorkspace records the run's workspace under its fence, and repeats while the Store does not answer.
+func (r *liveRun) saveWorkspace(ctx context.Context, w *store.Workspace) error {
+	for failures := 0; ; failures++ {
+		err := r.store.Save(ctx, r.lease, store.Save{Workspace: w})
+		switch {
+		case err == nil:
+			w.Version++
+			r.mu.Lock()
+			r.ws = *w
+			r.mu.Unlock()
+			return nil
+		case errors.Is(err, store.ErrLeaseLost), errors.Is(err, store.ErrConflict):
+			r.stop(ErrLeaseLost)
+			return ErrLeaseLost
+		}
+		if !wait(ctx, retryPause(failures)) {
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// handle calls the handler with everything that watches over it.
+func (r *liveRun) handle(ctx context.Context) (result []byte, err error) {
+	now := time.Now()
+	r.mu.Lock()
+	r.stage, r.handling, r.moved = stageHandler, now, now
+	r.mu.Unlock()
+	r.meter.booted(r.task.Agent, r.task.Path, since(now, r.began))
+	if r.agent.Timeout > 0 {
+		left := r.agent.Timeout
+		if r.adopted {
+			left -= since(now, r.task.Started)
+		}
+		r.after(max(left, 0), func(context.Context) { r.stop(ErrTimeout) })
+	}
+	r.watchProgress()
+	r.watchCheckpoint()
+	public, err := r.newRun(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			r.core.log.Error("handler panicked", "task", r.task.ID, "agent", r.task.Agent, "panic", p, "stack", string(debug.Stack()))
+			result, err = nil, fmt.Errorf("handler panicked: %v", p)
+		}
+	}()
+	result, err = r.agent.Handler(ctx, public)
+	if err == nil && len(result) > maxResult {
+		return nil, invalid("result has %d bytes, more than %d", len(result), maxResult)
+	}
+	return result, err
+}
+
+// conclude records how the run ended and sees to its workspace. It runs once, under the dispatcher's own context.
+func (r *liveRun) conclude(ctx context.Context, result []byte, err error) {
+	r.stopTimers()
+	defer r.over()
+	r.mu.Lock()
+	cause, reached := r.cause, r.reached || !r.handling.IsZero()
+	r.mu.Unlock()
+	switch {
+	case errors.Is(cause, ErrLeaseLost):
+		r.log.close()
+		return
+	case errors.Is(cause, errDetached) && err != nil:
+		r.log.flush(ctx)
+		r.log.close()
+		return
+	}
+	kind := endKind(cause, err)
+	if err != nil && cause != nil {
+		err = cause
+	}
+	gone := r.vanished(ctx, kind, err)
+	if reached && !gone && kind != policy.EndLost {
+		r.collect(ctx)
+	}
+	r.log.flush(ctx)
+	r.log.close()
+	now := time.Now()
+	end := policy.End{
+		Kind: kind, Spent: r.task.Spent, Attempts: r.agent.Retry.Attempts, Crashes: r.task.Crashes, MaxCrashes: maxCrashes,
+		Reached: reached, Idempotent: r.agent.Idempotent, Checkpoint: r.checkpointed(),
+		MinDelay: r.agent.Retry.MinDelay, MaxDelay: r.agent.Retry.MaxDelay, RetryAfter: provider.RetryAfter(err),
+		Consecutive: r.pace.failures(), Random: rand.Float64(),
+	}
+	end.Retryable = err != nil && r.agent.Retry.If != nil && r.agent.Retry.If(err)
+	next := policy.After(end)
+	if next.State == StateQueued && reached && !gone {
+		// Another try must not begin while this one's processes may still run.
+		if gone = r.clear(ctx); !gone {
+			return
+		}
+	}
+	out := store.Outcome{
+		Lease: r.lease, State: next.State, Count: next.Count, LogSize: r.log.size(),
+		Cost: r.meter.cost(r.agent.Resources, since(now, r.began)), Workspace: r.disposition(next, kind, gone, now),
+	}
+	if out.Workspace == store.DisposeKeep {
+		out.KeepUntil = now.Add(r.agent.KeepFor)
+	}
+	if next.Delay > 0 {
+		out.Due = now.Add(next.Delay)
+	}
+	r.words(&out, next, err, result)
+	if r.finishRun(ctx, out, now) {
+		r.meter.ended(r.task.Agent, since(now, r.began), out.Cost, next.State)
+	}
+}
+
+// clear deletes the run's workspace while the run still holds its lease; gone: it is confirmed. Otherwise the run is left to
+// whoever adopts it, who finds the intent.
+func (r *liveRun) clear(ctx context.Context) (gone bool) {
+	ws := r.workspace()
+	ws.Intent = store.IntentDelete
+	if err := r.saveWorkspace(ctx, &ws); err != nil {
+		return false
+	}
+	for failures := 0; ; failures++ {
+		gone, err := r.reap.try(ctx, &ws)
+		if gone {
+			return true
+		}
+		if !wait(ctx, max(retryPause(failures), provider.RetryAfter(err))) || r.lost() {
+			return false
+		}
+	}
+}
+
+// lost says whether the lease has passed to another.
+func (r *liveRun) lost() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return errors.Is(r.cause, ErrLeaseLost)
+}
+
+// tellStopping closes what Run.Stopping gives.
+func (r *liveRun) tellStopping() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.told {
+		r.told = true
+		close(r.stopping)
+	}
+}
+
+// words fills in what the user and programs are told.
+func (r *liveRun) words(out *store.Outcome, next policy.Next, err error, result []byte) {
+	switch {
+	case next.State == store.StateSucceeded:
+		out.Result = result
+		return
+	case next.State == store.StateQueued:
+		out.Code = codeRetry
+		out.Reason = clip(fmt.Sprintf("attempt %d ended: %v", r.task.Attempt, err), maxReason)
+		if out.Count == store.CountNothing {
+			out.Code, out.Reason = codeProvider, r.pace.excuse(err)
+		}
+		return
+	}
+	out.Code, out.Reason = codeOf(err), clip(err.Error(), maxReason)
+	if next.Stranded {
+		out.Reason = clip("it cannot go on elsewhere, for it has no checkpoint and is not idempotent: "+out.Reason, maxReason)
+	}
+	out.Result = encodeFailure(err)
+}
+
+// finishRun writes the end and clears up; false: the end was not ours to write.
+func (r *liveRun) finishRun(ctx context.Context, out store.Outcome, now time.Time) bool {
+	done, err := r.finish.finish(ctx, out)
+	if err != nil {
+		r.core.log.Warn("end not recorded", "task", r.task.ID, "fence", r.lease.Fence, "err", err)
+		return false
+	}
+	r.live.remove(r)
+	r.decided("finish", &done.Task, "state", done.Task.State, "code", done.Task.Code, "reason", done.Task.Reason)
+	r.core.finished(&done.Task)
+	switch {
+	case done.Workspace.Intent == store.IntentDelete:
+		r.reap.deleteNow(ctx, done.Workspace)
+	case done.Workspace.Token != "":
+		r.pool.returned(done.Workspace)
+	}
+	return true
+}
+
+func (r *liveRun) over() {
+	r.enter(stageOver)
+	r.live.remove(r)
+}
+
+// disposition is what becomes of the workspace.
+func (r *liveRun) disposition(next policy.Next, kind policy.EndKind, gone bool, now time.Time) store.Disposition {
+	switch {
+	case gone:
+		return store.DisposeGone
+	case r.agent.KeepFor > 0 && next.State.Finished() && kind <= policy.EndError && r.workspace().State == store.WorkspaceReady:
+		return store.DisposeKeep
+	}
+	return store.DisposeDelete
+}
+
+// vanished says whether the workspace is known not to exist: nothing was made, or the provider says so.
+func (r *liveRun) vanished(ctx context.Context, kind policy.EndKind, err error) bool {
+	ws := r.workspace()
+	if ws.ID == "" {
+		return errors.Is(err, errNothingMade)
+	}
+	if kind != policy.EndLost && kind != policy.EndDeadSpare {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	_, err = r.provider.Get(ctx, ws.ID)
+	return errors.Is(err, provider.ErrNotFound)
+}
+
+// endKind reads how a run ended from why it was stopped and what the handler returned.
+func endKind(cause, err error) policy.EndKind {
+	var early *notStarted
+	switch {
+	case err == nil:
+		return policy.EndSuccess
+	case errors.Is(cause, ErrCanceled):
+		return policy.EndCanceled
+	case errors.Is(cause, ErrTimeout):
+		return policy.EndTimeout
+	case errors.Is(cause, ErrIdle):
+		return policy.EndIdle
+	case errors.Is(cause, ErrShutdown):
+		return policy.EndInterrupted
+	case errors.Is(cause, ErrWorkspaceLost), errors.Is(err, ErrWorkspaceLost):
+		return policy.EndLost
+	case errors.As(err, &early):
+		return early.kind
+	case errors.Is(err, ErrRetry):
+		return policy.EndRetry
+	}
+	return policy.EndError
+}

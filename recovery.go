@@ -1,0 +1,397 @@
+package freshet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/freshet-dev/freshet/internal/policy"
+	"github.com/freshet-dev/freshet/provider"
+	"github.com/freshet-dev/freshet/store"
+)
+
+// sweeper does at intervals what no event can be relied on for: it takes over runs whose owner is gone, ends tasks that
+// expired in line, mends lost tickets, finishes deletes that somebody began, delivers the ends of tasks, removes old
+// records, and deletes workspaces that nobody knows.
+type sweeper struct {
+	*core
+	woken   chan struct{}
+	expiry  *alarm
+	deliver func(task string)
+
+	mu       sync.Mutex           // protects the fields below
+	made     bool                 // something was created since the last clean sweep of the provider
+	swept    time.Time            // the provider, last
+	suspects map[string]time.Time // unknown workspaces, by id: since when
+	removed  time.Time            // old records, last
+}
+
+func newSweeper(c *core) *sweeper {
+	s := &sweeper{core: c, woken: make(chan struct{}, 1), made: true, suspects: map[string]time.Time{}}
+	s.expiry = newAlarm(func() { poke(s.woken) })
+	s.deliver = func(task string) {
+		c.work.Go(func(ctx context.Context) { s.deliverOne(ctx, task) })
+	}
+	return s
+}
+
+// expireAt has the sweep run at a time to come.
+func (s *sweeper) expireAt(t time.Time) { s.expiry.at(t) }
+
+// created says that the provider may hold something new.
+func (s *sweeper) created() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.made = true
+}
+
+func (s *sweeper) loop(ctx context.Context) {
+	defer s.expiry.stop()
+	tick := time.NewTimer(0)
+	defer tick.Stop()
+	for {
+		select {
+		case <-s.woken:
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		for _, step := range []struct {
+			name string
+			do   func(context.Context) error
+		}{
+			{"adopt", s.adopt}, {"expire", s.expire}, {"heal", s.heal}, {"deletes", s.deletes}, {"callbacks", s.callbacks},
+			{"retention", s.retention}, {"orphans", s.orphans},
+		} {
+			call, cancel := context.WithTimeout(ctx, callTimeout)
+			if err := step.do(call); err != nil && ctx.Err() == nil {
+				s.log.Warn("sweep failed", "step", step.name, "err", err)
+			}
+			cancel()
+		}
+		tick.Reset(sweepInterval)
+	}
+}
+
+// adopt takes over runs whose lease has ended: their owner died, detached, or was cut off.
+func (s *sweeper) adopt(ctx context.Context) error {
+	for {
+		begun, err := s.store.Adopt(ctx, s.offer(s.admit.plans, nil), claimBatch)
+		if err != nil {
+			return err
+		}
+		now := time.Now()
+		for i := range begun {
+			if s.live.has(begun[i].Task.ID) { // our own, under an older fence: its next write is refused
+				s.live.get(begun[i].Task.ID).stop(ErrLeaseLost)
+			}
+			s.log.Info("took over", "task", begun[i].Task.ID, "fence", begun[i].Lease.Fence, "crashes", begun[i].Task.Crashes)
+			s.admit.launch(&begun[i], now, true)
+		}
+		if len(begun) < claimBatch {
+			return nil
+		}
+	}
+}
+
+// expire ends tasks whose latest start has passed while they waited.
+func (s *sweeper) expire(ctx context.Context) error {
+	now := time.Now()
+	tasks, err := s.store.QueryTasks(ctx, store.TaskQuery{States: []store.State{StateQueued}, ExpiredBefore: now, N: claimBatch})
+	if err != nil {
+		return err
+	}
+	for i := range tasks {
+		err := s.store.End(ctx, tasks[i].ID, store.Ending{
+			State: StateExpired, Code: codeExpired, Reason: "it could not start before " + tasks[i].NotAfter.UTC().Format(time.RFC3339),
+		})
+		switch {
+		case errors.Is(err, store.ErrConflict), errors.Is(err, store.ErrFinished), errors.Is(err, store.ErrNotFound):
+			continue
+		case err != nil:
+			return err
+		}
+		s.hub.wake(tasks[i].ID)
+		if s.cfg.OnFinish != nil {
+			s.deliver(tasks[i].ID)
+		}
+	}
+	return nil
+}
+
+// heal gives tickets to tasks that have been queued for a while: theirs may have been lost on its way into the Queue.
+func (s *sweeper) heal(ctx context.Context) error {
+	if s.queue == nil {
+		return nil
+	}
+	q := store.TaskQuery{States: []store.State{StateQueued}, ChangedBefore: time.Now().Add(-healTime), N: claimBatch}
+	for {
+		tasks, err := s.store.QueryTasks(ctx, q)
+		if err != nil || len(tasks) == 0 {
+			return err
+		}
+		if err := s.queue.Push(ctx, s.tickets(tasks)); err != nil {
+			return err
+		}
+		if len(tasks) < claimBatch {
+			return nil
+		}
+		q.Before = tasks[len(tasks)-1].ID
+	}
+}
+
+// deletes takes up what was to be done to a workspace by somebody who is gone, and ends what was kept for long enough.
+func (s *sweeper) deletes(ctx context.Context) error {
+	rows, err := s.store.QueryWorkspaces(ctx, store.WorkspaceQuery{Owner: s.owner, Scope: s.scope, Spare: true})
+	if err != nil {
+		return err
+	}
+	ending, err := s.store.QueryWorkspaces(ctx, store.WorkspaceQuery{
+		Owner: s.owner, Scope: s.scope, Intents: []store.Intent{store.IntentDelete}, SinceBefore: time.Now().Add(-stuckTime),
+	})
+	if err != nil {
+		return err
+	}
+	for i := range ending {
+		s.reap.delete(ending[i])
+	}
+	now := time.Now()
+	for i := range rows {
+		w := &rows[i]
+		stuck := w.Intent != store.IntentNone && w.Intent != store.IntentDelete && since(now, w.Since) > slowTimeout+bootTimeout
+		kept := w.Intent == store.IntentNone && !w.KeepUntil.IsZero() && !now.Before(w.KeepUntil)
+		if stuck || kept {
+			if err := s.pool.retire(ctx, *w); err != nil {
+				return err
+			}
+		} else if w.Intent == store.IntentNone {
+			s.expireAt(w.KeepUntil)
+		}
+	}
+	return nil
+}
+
+// callbacks delivers the ends that nobody has acknowledged: the process that should have is gone, or failed to.
+func (s *sweeper) callbacks(ctx context.Context) error {
+	if s.cfg.OnFinish == nil {
+		return nil
+	}
+	held, err := s.store.Acquire(ctx, "callbacks", s.runner, leaseTime)
+	if err != nil || !held {
+		return err
+	}
+	tasks, err := s.store.QueryTasks(ctx, store.TaskQuery{
+		Unacknowledged: true, ChangedBefore: time.Now().Add(-stuckTime), OldestFirst: true, N: 100,
+	})
+	if err != nil {
+		return err
+	}
+	for i := range tasks {
+		s.deliver(tasks[i].ID)
+	}
+	return nil
+}
+
+// deliverOne calls OnFinish for one task, and acknowledges it if that went well.
+func (s *sweeper) deliverOne(ctx context.Context, id string) {
+	t, err := s.task(ctx, store.TaskQuery{IDs: []string{id}, Result: true})
+	if err != nil || t.Acknowledged || !t.State.Finished() {
+		return
+	}
+	if err := s.callback(ctx, statusOf(t)); err != nil {
+		s.log.Warn("OnFinish failed; again later", "task", id, "err", err)
+		return
+	}
+	if err := s.store.Acknowledge(ctx, []string{id}); err != nil {
+		s.log.Warn("end not acknowledged; OnFinish will be called again", "task", id, "err", err)
+	}
+}
+
+func (s *sweeper) callback(ctx context.Context, st Status) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("OnFinish panicked: %v", p)
+		}
+	}()
+	return s.cfg.OnFinish(ctx, st)
+}
+
+const retentionInterval = time.Minute
+
+// retention removes the records of tasks that ended long ago, and first the blobs that only they name.
+func (s *sweeper) retention(ctx context.Context) error {
+	s.mu.Lock()
+	due := since(time.Now(), s.removed) >= retentionInterval || s.removed.IsZero()
+	if due {
+		s.removed = time.Now()
+	}
+	s.mu.Unlock()
+	if !due {
+		return nil
+	}
+	tasks, err := s.store.QueryTasks(ctx, store.TaskQuery{
+		States:        []store.State{StateSucceeded, StateFailed, StateCanceled, StateExpired},
+		ChangedBefore: time.Now().Add(-s.cfg.Retention), OldestFirst: true, N: 100,
+	})
+	if err != nil {
+		return err
+	}
+	for i := range tasks {
+		entries, err := s.store.Entries(ctx, tasks[i].ID, "")
+		if err != nil {
+			return err
+		}
+		var keys []string
+		for _, e := range entries {
+			if e.Blob != "" {
+				keys = append(keys, e.Blob)
+			}
+		}
+		if len(keys) > 0 {
+			if err := s.blobs.Delete(ctx, keys...); err != nil {
+				return err
+			}
+		}
+		if err := s.store.Remove(ctx, []string{tasks[i].ID}); err != nil {
+			return err
+		}
+	}
+	if len(tasks) == 100 {
+		s.mu.Lock()
+		s.removed = time.Time{}
+		s.mu.Unlock()
+	}
+	return nil
+}
+
+// orphans deletes workspaces that bear our owner's name and that the Store does not know. Once a sweep found none, the
+// provider is left alone until something is created again.
+func (s *sweeper) orphans(ctx context.Context) error {
+	s.mu.Lock()
+	due := s.made && since(time.Now(), s.swept) >= orphanGrace/2
+	if s.swept.IsZero() {
+		s.swept = time.Now()
+		due = false
+	}
+	s.mu.Unlock()
+	if !due {
+		return nil
+	}
+	held, err := s.store.Acquire(ctx, "orphans", s.runner, 2*orphanGrace)
+	if err != nil || !held {
+		return err
+	}
+	s.mu.Lock()
+	s.made, s.swept = false, time.Now()
+	s.mu.Unlock()
+	unknown, rows, err := s.unknown(ctx)
+	if err != nil {
+		s.created()
+		if errors.Is(err, provider.ErrUnsupported) {
+			return nil
+		}
+		return err
+	}
+	if len(unknown) > 0 || rows > 0 {
+		s.created() // not clean yet: look again
+	}
+	ripe := s.ripe(unknown, time.Now())
+	if len(ripe) == 0 {
+		return nil
+	}
+	if s.cfg.KeepOrphans || policy.MassDeletion(len(ripe), rows+len(unknown)) {
+		s.log.Error("orphans left alone", "workspaces", len(ripe), "known", rows, "keep_orphans", s.cfg.KeepOrphans)
+		return nil
+	}
+	for i := range ripe {
+		s.log.Warn("deleting orphan", "workspace", ripe[i].ID, "token", ripe[i].Token, "agent", ripe[i].Agent)
+		if err := s.provider.Delete(ctx, ripe[i].ID); err != nil && !errors.Is(err, provider.ErrNotFound) {
+			return err
+		}
+	}
+	return nil
+}
+
+// unknown lists what the provider holds for this owner and the Store has no row of; rows counts the rows. The provider is
+// asked first: a row is always there before its workspace.
+func (s *sweeper) unknown(ctx context.Context) (unknown []provider.Workspace, rows int, err error) {
+	all, err := s.watch.list(ctx)
+	if err != nil {
+		return nil, 0, err
+	}
+	known, err := s.store.QueryWorkspaces(ctx, store.WorkspaceQuery{Owner: s.owner, Scope: s.scope})
+	if err != nil {
+		return nil, 0, err
+	}
+	tokens := make(map[string]string, len(known))
+	for i := range known {
+		tokens[known[i].Token] = known[i].ID
+	}
+	for _, w := range all {
+		id, ok := tokens[w.Token]
+		surplus := ok && id != "" && id != w.ID // a second one of the same token
+		if (!ok || surplus) && w.State != provider.Deleting {
+			unknown = append(unknown, w)
+		}
+	}
+	return unknown, len(known), nil
+}
+
+// ripe are those that have been unknown for the grace period.
+func (s *sweeper) ripe(unknown []provider.Workspace, now time.Time) []provider.Workspace {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	first := make(map[string]time.Time, len(unknown))
+	var ripe []provider.Workspace
+	for _, w := range unknown {
+		at, seen := s.suspects[w.ID]
+		if !seen {
+			at = now
+		}
+		first[w.ID] = at
+		if now.Sub(at) >= orphanGrace {
+			ripe = append(ripe, w)
+		}
+	}
+	s.suspects = first
+	return ripe
+}
+
+// Orphans lists the workspaces that bear this fleet's name and that the Store does not know, grace or not: what the sweep
+// would delete. It needs a started Dispatcher, and a provider that can list (provider.ErrUnsupported).
+func (d *Dispatcher) Orphans(ctx context.Context) ([]provider.Workspace, error) {
+	if err := d.ready(ctx); err != nil {
+		return nil, err
+	}
+	if !d.started.Load() {
+		return nil, invalid("Orphans needs a Dispatcher that was started")
+	}
+	unknown, _, err := d.sweep.unknown(ctx)
+	return unknown, err
+}
+
+// DeleteOrphans deletes exactly these workspaces, as Orphans gave them, past the guard against deleting many at once.
+// One that has become known meanwhile, or never was an orphan, is ErrInvalid, and then none is deleted.
+func (d *Dispatcher) DeleteOrphans(ctx context.Context, ids ...string) error {
+	unknown, err := d.Orphans(ctx)
+	if err != nil {
+		return err
+	}
+	is := map[string]bool{}
+	for _, w := range unknown {
+		is[w.ID] = true
+	}
+	for _, id := range ids {
+		if !is[id] {
+			return invalid("workspace %q is no orphan", clip(id, 128))
+		}
+	}
+	for _, id := range ids {
+		if err := d.provider.Delete(ctx, id); err != nil && !errors.Is(err, provider.ErrNotFound) {
+			return err
+		}
+	}
+	return nil
+}

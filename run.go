@@ -1,0 +1,172 @@
+package freshet
+
+import (
+	"archive/tar"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"maps"
+	"path"
+	"strconv"
+	"strings"
+
+	"github.com/freshet-dev/freshet/provider"
+)
+
+// Run is what a handler is given: one try at a task, in a workspace of its own. Its methods may be called from several
+// goroutines, as long as the handler has not returned.
+type Run struct {
+	ID      string // task and fence; for what must not happen twice further down
+	Task    Task
+	Attempt int // from 1
+
+	run *liveRun
+	env map[string]string // agent's, secrets, FRESHET_*
+}
+
+// newRun asks for the secrets, and finds what an earlier run has left.
+func (r *liveRun) newRun(ctx context.Context) (*Run, error) {
+	if err := r.log.load(ctx); err != nil {
+		return nil, err
+	}
+	if err := r.loadCheckpoint(ctx); err != nil {
+		return nil, err
+	}
+	public := &Run{ID: fmt.Sprintf("%s-%d", r.task.ID, r.lease.Fence), Task: taskOf(&r.task), Attempt: r.task.Attempt, run: r}
+	if len(r.agent.Env) > 0 || r.agent.Secrets != nil {
+		public.env = maps.Clone(r.agent.Env)
+	}
+	if r.agent.Secrets != nil {
+		secrets, err := r.agent.Secrets(ctx, public.Task)
+		if err != nil {
+			return nil, fmt.Errorf("secrets: %w", err)
+		}
+		if public.env == nil {
+			public.env = map[string]string{}
+		}
+		maps.Copy(public.env, secrets)
+	}
+	return public, nil
+}
+
+// Resumed says whether an earlier run of this task had reached its handler, in this process or another, and gives the
+// state of the last checkpoint that is whole; nil: none. Where Exec finds its processes again, the workspace is the same.
+func (r *Run) Resumed() (state []byte, ok bool) {
+	r.run.mu.Lock()
+	defer r.run.mu.Unlock()
+	if c := r.run.kept; c != nil {
+		return c.state, true
+	}
+	return nil, r.run.reached || r.run.task.Attempt > 1 || r.run.task.Interruptions > 0
+}
+
+// Progress is a sign of life, and a note of at most 1 KiB in the user's status.
+func (r *Run) Progress(note string) { r.run.note(note) }
+
+// Stopping is closed when this process has begun to shut down: now is the time for a checkpoint. The context of the
+// handler ends later.
+func (r *Run) Stopping() <-chan struct{} { return r.run.stopping }
+
+// Logger is the dispatcher's, with the task, agent, tenant and attempt.
+func (r *Run) Logger() *slog.Logger {
+	t := r.run.task
+	return r.run.core.log.With("task", t.ID, "agent", t.Agent, "tenant", t.Tenant, "attempt", t.Attempt)
+}
+
+// Upload copies files into the workspace, below dir, a slash-separated path relative to its home. It needs a provider
+// that moves files (provider.ErrUnsupported).
+func (r *Run) Upload(ctx context.Context, dir string, files fs.FS) error {
+	if err := checkPath(dir); err != nil {
+		return err
+	}
+	reader, writer := io.Pipe()
+	if !r.run.work.Go(func(context.Context) {
+		w := tar.NewWriter(writer)
+		writer.CloseWithError(errors.Join(w.AddFS(files), w.Close()))
+	}) {
+		return ErrClosed
+	}
+	err := r.run.upload(ctx, dir, reader)
+	_ = reader.CloseWithError(err) // ends the writer, should it still run
+	r.run.sign()
+	return err
+}
+
+// Download opens a tar of a file or folder in the workspace, names relative to its parent. The caller closes it.
+// provider.ErrNotFound if there is none.
+func (r *Run) Download(ctx context.Context, path string) (io.ReadCloser, error) {
+	if err := checkPath(path); err != nil {
+		return nil, err
+	}
+	filer, ok := provider.As[provider.Filer](r.run.provider)
+	if !ok {
+		return nil, provider.ErrUnsupported
+	}
+	r.run.sign()
+	return filer.Download(ctx, r.run.workspace().ID, path)
+}
+
+func (r *liveRun) upload(ctx context.Context, dir string, files io.Reader) error {
+	filer, ok := provider.As[provider.Filer](r.provider)
+	if !ok {
+		return provider.ErrUnsupported
+	}
+	return filer.Upload(ctx, r.workspace().ID, dir, files)
+}
+
+// checkPath refuses paths that lead out of a workspace's home.
+func checkPath(p string) error {
+	clean := path.Clean(p)
+	if p == "" || path.IsAbs(p) || clean == ".." || strings.HasPrefix(clean, "../") || strings.ContainsRune(p, 0) {
+		return invalid("path %q must be relative, below the workspace's home", clip(p, 128))
+	}
+	return nil
+}
+
+// dir is the task's own folder in its workspace, relative to the home.
+func (r *liveRun) dir() string { return ".freshet/" + r.task.ID }
+
+func (r *liveRun) hasDir() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.dirMade
+}
+
+// makeDir makes the task's folder: payload, artifacts/ and checkpoint/ as last saved. In a workspace that an earlier owner
+// of this run has used, everything is there.
+func (r *liveRun) makeDir(ctx context.Context) error {
+	if _, ok := provider.As[provider.Filer](r.provider); !ok || r.hasDir() {
+		return nil
+	}
+	if !r.adopted {
+		if err := r.upload(ctx, r.dir(), r.seed()); err != nil {
+			return r.maker.fileFault(ctx, r.workspace().ID, err)
+		}
+		if err := r.restore(ctx); err != nil {
+			return err
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.dirMade = true
+	return nil
+}
+
+// environ is what a process of this run finds in its environment; cmd's own wins.
+func (r *Run) environ(cmd Cmd) map[string]string {
+	l := r.run
+	env := make(map[string]string, len(r.env)+len(cmd.Env)+5)
+	maps.Copy(env, r.env)
+	env["FRESHET_TASK_ID"] = l.task.ID
+	env["FRESHET_RUN_ID"] = r.ID
+	env["FRESHET_TENANT"] = l.task.Tenant
+	env["FRESHET_ATTEMPT"] = strconv.Itoa(r.Attempt)
+	if l.hasDir() {
+		env["FRESHET_DIR"] = path.Join(l.workspace().Home, l.dir())
+	}
+	maps.Copy(env, cmd.Env)
+	return env
+}
