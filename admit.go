@@ -3,6 +3,7 @@ package freshet
 import (
 	"context"
 	"runtime"
+	"slices"
 	"time"
 
 	"github.com/freshet-dev/freshet/queue"
@@ -15,6 +16,7 @@ type admitter struct {
 	woken  chan struct{}
 	timer  *alarm
 	plans  []store.Plan
+	spares []store.Plan // the same without PathCold
 	names  []string
 	tokens []string // made, not used yet
 }
@@ -25,6 +27,9 @@ func newAdmitter(c *core) *admitter {
 	for name, ag := range c.agents {
 		a.names = append(a.names, name)
 		a.plans = append(a.plans, ag.plan)
+		spare := ag.plan
+		spare.Paths = slices.DeleteFunc(slices.Clone(spare.Paths), func(p store.Path) bool { return p == store.PathCold })
+		a.spares = append(a.spares, spare)
 	}
 	return a
 }
@@ -42,20 +47,17 @@ func (a *admitter) loop(ctx context.Context) {
 	defer poll.Stop()
 	for {
 		pause := pollInterval
-		n := a.pace.room(claimBatch)
-		if n > 0 {
-			full, err := a.pass(ctx, n)
-			switch {
-			case err != nil && ctx.Err() == nil:
-				a.log.Warn("claim failed", "err", err)
-				pause = retryPause(failures)
-				failures++
-			case full && ctx.Err() == nil:
-				failures = 0
-				continue
-			default:
-				failures = 0
-			}
+		full, err := a.pass(ctx)
+		switch {
+		case err != nil && ctx.Err() == nil:
+			a.log.Warn("claim failed", "err", err)
+			pause = retryPause(failures)
+			failures++
+		case full && ctx.Err() == nil:
+			failures = 0
+			continue
+		default:
+			failures = 0
 		}
 		poll.Reset(pause)
 		if failures > 0 { // hints do not hurry a store that fails
@@ -75,13 +77,18 @@ func (a *admitter) loop(ctx context.Context) {
 	}
 }
 
-// pass claims once, at most n, and launches what was begun; full: there may be more.
-func (a *admitter) pass(ctx context.Context, n int) (full bool, err error) {
+// pass claims once and launches what was begun; full: there may be more.
+func (a *admitter) pass(ctx context.Context) (full bool, err error) {
+	n, creates := a.pace.room(claimBatch)
+	plans := a.plans
+	if !creates {
+		plans = a.spares
+	}
 	var got store.Claimed
 	if liner, ok := a.store.(store.Liner); ok && a.queue == nil {
-		got, err = liner.ClaimBegin(ctx, a.admission(n), n)
+		got, err = liner.ClaimBegin(ctx, a.admission(plans, n), n)
 	} else {
-		got, err = a.claim(ctx, n)
+		got, err = a.claim(ctx, plans, n)
 	}
 	if err != nil {
 		return false, err
@@ -101,11 +108,11 @@ func (a *admitter) pass(ctx context.Context, n int) (full bool, err error) {
 }
 
 // admission is the offer for n runs. Tokens that a claim did not use serve the next one.
-func (a *admitter) admission(n int) store.Admission {
+func (a *admitter) admission(plans []store.Plan, n int) store.Admission {
 	if len(a.tokens) < n {
 		a.tokens = append(a.tokens, newTokens(max(n, claimBatch)-len(a.tokens))...)
 	}
-	return a.offer(a.plans, a.tokens)
+	return a.offer(plans, a.tokens)
 }
 
 func (c *core) offer(plans []store.Plan, tokens []string) store.Admission {
@@ -124,8 +131,8 @@ func (a *admitter) launch(b *store.Begun, now time.Time, adopted bool) {
 	a.live.add(r)
 	a.work.Go(r.main)
 	a.hub.wake(b.Task.ID)
-	if b.Workspace.State != store.WorkspaceNew {
-		a.pool.taken(b.Task.Agent)
+	if !adopted && b.Workspace.State != store.WorkspaceNew {
+		a.pool.taken(&b.Workspace, now)
 	}
 	a.decided("admit", &b.Task, "path", b.Task.Path, "workspace", b.Workspace.Token, "fence", b.Lease.Fence)
 }
@@ -144,7 +151,7 @@ func (a *admitter) spend(b *store.Begun) {
 
 // claim does with a Queue what a store.Liner does in one step. Tickets of tenants and agents at a limit go back to their
 // place; the pass goes on without them.
-func (a *admitter) claim(ctx context.Context, n int) (got store.Claimed, err error) {
+func (a *admitter) claim(ctx context.Context, plans []store.Plan, n int) (got store.Claimed, err error) {
 	req := queue.ClaimRequest{Agents: a.names, Lease: ticketLease}
 	for len(got.Begun) < n && len(req.SkipTenants) < queue.MaxSkip && len(req.SkipAgents) < queue.MaxSkip {
 		req.N = n - len(got.Begun)
@@ -156,7 +163,7 @@ func (a *admitter) claim(ctx context.Context, n int) (got store.Claimed, err err
 		for i, c := range claims {
 			begins[i] = store.BeginRequest{Task: c.Ticket.Task, Generation: c.Ticket.Generation}
 		}
-		begun, err := a.store.Begin(ctx, a.admission(len(begins)), begins)
+		begun, err := a.store.Begin(ctx, a.admission(plans, len(begins)), begins)
 		if err != nil {
 			a.release(ctx, claims, 0)
 			return got, err

@@ -184,10 +184,7 @@ func (r *liveRun) restore(ctx context.Context) error {
 		return err
 	}
 	defer files.Close()
-	if err := r.upload(ctx, r.dir(), files); err != nil {
-		return r.maker.fileFault(ctx, r.workspace().ID, err)
-	}
-	return nil
+	return r.upload(ctx, r.dir(), files)
 }
 
 // watchCheckpoint saves the folder at the agent's interval.

@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"strings"
 	"sync"
@@ -36,6 +35,7 @@ func (r *Run) Exec(ctx context.Context, name string, cmd Cmd) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	l.touch()
 	l.sign()
 	out := &output{run: l, name: name}
 	if rec := l.log.process(name); rec != nil {
@@ -99,8 +99,8 @@ func (r *liveRun) awaitExit(ctx context.Context, p provider.Process) (provider.E
 		if fault := r.maker.fault(ctx, r.workspace().ID, err); fault != nil {
 			return exit, fault
 		}
-		if !wait(ctx, max(provider.RetryAfter(err), retryPause(failures))) {
-			return exit, context.Cause(ctx)
+		if !r.maker.again(ctx, err, failures) {
+			return exit, orCause(ctx, err)
 		}
 	}
 }
@@ -216,12 +216,4 @@ func (r *liveRun) seed() io.Reader {
 	must(err)
 	must(w.Close())
 	return &b
-}
-
-// fileFault says what a failed transfer means for the run.
-func (m *maker) fileFault(ctx context.Context, id string, err error) error {
-	if fault := m.fault(ctx, id, err); fault != nil {
-		return fault
-	}
-	return fmt.Errorf("%w: moving files: %w", ErrRetry, err)
 }

@@ -105,7 +105,7 @@ func (c *core) finished(t *store.Task) {
 			c.work.Go(func(ctx context.Context) {
 				ctx, cancel := context.WithTimeout(ctx, callTimeout)
 				defer cancel()
-				if err := c.queue.Push(ctx, c.tickets([]store.Task{*t})); err != nil {
+				if err := c.queue.Push(ctx, c.tickets(ctx, []store.Task{*t})); err != nil {
 					c.log.Warn("ticket left to the sweep", "task", t.ID, "err", err)
 				}
 				c.admit.wake()

@@ -2,7 +2,4 @@ module github.com/freshet-dev/freshet
 
 go 1.25.0
 
-require (
-	golang.org/x/sync v0.21.0
-	golang.org/x/time v0.15.0
-)
+require golang.org/x/sync v0.21.0

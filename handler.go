@@ -73,7 +73,7 @@ func (r *liveRun) resultFile(ctx context.Context) (result []byte, found bool, er
 		if fault := r.maker.fault(ctx, r.workspace().ID, err); fault != nil {
 			return nil, false, fault
 		}
-		if failures >= startTries || !wait(ctx, retryPause(failures)) {
+		if !r.maker.again(ctx, err, failures) {
 			return nil, false, orCause(ctx, err)
 		}
 	}

@@ -41,6 +41,7 @@ type liveRun struct {
 	kept     *checkpoint
 	dirMade  bool
 	told     bool // stopping is closed
+	used     bool // something was done in the workspace
 	timers   []*time.Timer
 	signs    signs
 }
@@ -300,6 +301,9 @@ func (r *liveRun) conclude(ctx context.Context, result []byte, err error) {
 		return
 	}
 	kind := endKind(cause, err)
+	if kind == policy.EndLost && !r.adopted && !r.touched() && r.task.Path != store.PathCold {
+		kind = policy.EndDeadSpare
+	}
 	if err != nil && cause != nil {
 		err = cause
 	}
@@ -351,12 +355,26 @@ func (r *liveRun) clear(ctx context.Context) (gone bool) {
 	for failures := 0; ; failures++ {
 		gone, err := r.reap.try(ctx, &ws)
 		if gone {
+			r.pace.freed()
 			return true
 		}
 		if !wait(ctx, max(retryPause(failures), provider.RetryAfter(err))) || r.lost() {
 			return false
 		}
 	}
+}
+
+// touch notes that something was done in the workspace; touched says whether.
+func (r *liveRun) touch() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.used = true
+}
+
+func (r *liveRun) touched() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.used
 }
 
 // lost says whether the lease has passed to another.
@@ -411,7 +429,7 @@ func (r *liveRun) finishRun(ctx context.Context, out store.Outcome, now time.Tim
 	case done.Workspace.Intent == store.IntentDelete:
 		r.reap.deleteNow(ctx, done.Workspace)
 	case done.Workspace.Token != "":
-		r.pool.returned(done.Workspace)
+		r.pool.returned(done.Workspace, now)
 	}
 	return true
 }

@@ -9,85 +9,103 @@ import (
 
 	"github.com/freshet-dev/freshet/internal/policy"
 	"github.com/freshet-dev/freshet/provider"
-	"golang.org/x/time/rate"
 )
 
-// pacer keeps creates at the pace that the provider states or answers with, and holds admissions back while the provider
-// does not answer at all.
+// pacer keeps creates at the pace that the provider states and answers with, and holds them back while it does not answer
+// at all or has no more to give.
 type pacer struct {
 	*core
-	stated rate.Limit
+	turn   chan struct{} // holds a token while one create waits for its time; the others wait for their turn
+	flight chan struct{} // holds a token for each create under way
 
 	mu      sync.Mutex // protects the fields below
-	bucket  *rate.Limiter
+	pace    policy.Pace
 	breaker policy.Breaker
-	until   time.Time // no create before then: the provider asked for a pause
+	full    policy.Breaker // the account's quota is in use
 }
+
+// createsInFlight bounds the calls that are under way at once.
+const createsInFlight = 256
 
 func newPacer(c *core) *pacer {
-	p := &pacer{core: c, stated: rate.Inf}
-	burst := 1
-	if c.caps.CreatesPerSecond > 0 {
-		p.stated = rate.Limit(c.caps.CreatesPerSecond)
-		burst = max(c.caps.CreateBurst, 1)
+	return &pacer{
+		core: c, turn: make(chan struct{}, 1), flight: make(chan struct{}, createsInFlight),
+		pace: policy.NewPace(c.caps.CreatesPerSecond, c.caps.CreateBurst),
 	}
-	p.bucket = rate.NewLimiter(p.stated, burst)
-	return p
 }
 
-// room is how many of n may be admitted now: all, or one as a probe, or none.
-func (p *pacer) room(n int) int {
+// room is how many of n runs may be admitted now, and whether they may need a new workspace. While the provider makes
+// none, what there is is handed out, and now and then one run goes as a probe.
+func (p *pacer) room(n int) (most int, creates bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := time.Now()
-	switch {
-	case !p.breaker.Tripped():
-		return n
-	case p.breaker.Open(now):
-		p.admit.wakeAt(p.breaker.Until)
-		return 0
+	b := &p.breaker
+	if !b.Tripped() {
+		b = &p.full
 	}
-	p.breaker = p.breaker.Probed(now)
-	return 1
+	switch {
+	case !b.Tripped():
+		return n, true
+	case b.Open(now):
+		p.admit.wakeAt(b.Until)
+		return n, false
+	}
+	*b = b.Probed(now)
+	return 1, true
 }
 
-// acquire waits for the right to one create. release is told how it ended.
-func (p *pacer) acquire(ctx context.Context) (release func(error), err error) {
+// acquire waits for the right to one create. answered is to be told how it ended.
+func (p *pacer) acquire(ctx context.Context) (answered func(error), err error) {
+	refuse := func() error { return fmt.Errorf("%w: %w", errNothingMade, context.Cause(ctx)) }
+	select {
+	case p.turn <- struct{}{}:
+	case <-ctx.Done():
+		return nil, refuse()
+	}
+	defer func() { <-p.turn }()
 	for {
 		p.mu.Lock()
-		pause := time.Until(p.until)
+		now := time.Now()
+		pause := p.pace.Wait(now)
+		if pause <= 0 {
+			p.pace = p.pace.Sent(now)
+		}
 		p.mu.Unlock()
 		if pause <= 0 {
 			break
 		}
 		if !wait(ctx, pause) {
-			return nil, fmt.Errorf("%w: %w", errNothingMade, context.Cause(ctx))
+			return nil, refuse()
 		}
 	}
-	if p.stated != rate.Inf {
-		if err := p.bucket.Wait(ctx); err != nil {
-			return nil, fmt.Errorf("%w: %w", errNothingMade, orCause(ctx, err))
-		}
+	select {
+	case p.flight <- struct{}{}:
+	case <-ctx.Done():
+		return nil, refuse()
 	}
-	return p.answered, nil
+	sent := time.Now()
+	return func(err error) { p.answered(err, sent) }, nil
 }
 
 // answered learns from the outcome of a create.
-func (p *pacer) answered(err error) {
+func (p *pacer) answered(err error, sent time.Time) {
+	<-p.flight
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := time.Now()
 	switch {
 	case err == nil, errors.Is(err, provider.ErrInvalid), errors.Is(err, provider.ErrExists):
-		if p.breaker.Tripped() {
-			p.log.Info("provider answers again", "down_since", p.breaker.Since)
+		if p.breaker.Tripped() || p.full.Tripped() {
+			p.log.Info("provider makes workspaces again")
 			p.admit.wake()
 		}
-		p.breaker = p.breaker.Succeeded()
+		p.pace, p.breaker, p.full = p.pace.Answered(now), p.breaker.Succeeded(), p.full.Succeeded()
 	case errors.Is(err, provider.ErrRateLimited):
-		if until := now.Add(provider.RetryAfter(err)); until.After(p.until) {
-			p.until = until
-		}
+		p.pace = p.pace.Limited(now, sent)
+	case errors.Is(err, provider.ErrQuota):
+		p.breaker = p.breaker.Succeeded()
+		p.full = p.full.Tripping(now, reasonOf(err))
 	case errors.Is(err, context.Canceled):
 	default:
 		was := p.breaker.Tripped()
@@ -98,14 +116,25 @@ func (p *pacer) answered(err error) {
 	}
 }
 
+// freed says that something was deleted: where the quota was in use, there is room now.
+func (p *pacer) freed() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.full = p.full.Succeeded()
+}
+
 // outage says since when the provider has been away, and why; "" when it is not.
 func (p *pacer) outage() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.breaker.Tripped() {
+	b := p.breaker
+	if !b.Tripped() {
+		b = p.full
+	}
+	if !b.Tripped() {
 		return ""
 	}
-	return fmt.Sprintf("%s since %s", p.breaker.Reason, p.breaker.Since.UTC().Format("15:04:05 UTC"))
+	return fmt.Sprintf("%s since %s", b.Reason, b.Since.UTC().Format("15:04:05 UTC"))
 }
 
 // excuse is what a task is told whose workspace could not be had.

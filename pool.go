@@ -3,6 +3,7 @@ package freshet
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"github.com/freshet-dev/freshet/internal/policy"
@@ -15,22 +16,46 @@ import (
 type keeper struct {
 	*core
 	woken chan struct{}
-	poll  time.Duration
+
+	mu   sync.Mutex           // protects idle
+	idle map[string]time.Time // by token: since when a spare has waited, as far as this process knows
 }
 
 func newKeeper(c *core) *keeper {
-	return &keeper{core: c, woken: make(chan struct{}, 1), poll: sweepInterval}
+	return &keeper{core: c, woken: make(chan struct{}, 1), idle: map[string]time.Time{}}
 }
 
-// taken is told that a member was handed out: it is replaced at once.
-func (k *keeper) taken(agent string) {
-	if k.agents[agent].Pool.size() > 0 {
+// taken is told that a spare was handed out: it is replaced at once.
+func (k *keeper) taken(w *store.Workspace, now time.Time) {
+	k.idled(w, now)
+	if k.agents[w.Agent].Pool.size() > 0 {
 		poke(k.woken)
 	}
 }
 
 // returned is told of a workspace that was kept after its run.
-func (k *keeper) returned(w store.Workspace) { k.sweep.expireAt(w.KeepUntil) }
+func (k *keeper) returned(w store.Workspace, now time.Time) {
+	k.waits(w.Token, now)
+	k.sweep.expireAt(w.KeepUntil)
+}
+
+// waits begins the idle time of a spare; idled ends and counts it.
+func (k *keeper) waits(token string, now time.Time) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.idle[token] = now
+}
+
+func (k *keeper) idled(w *store.Workspace, now time.Time) {
+	k.mu.Lock()
+	from, ok := k.idle[w.Token]
+	delete(k.idle, w.Token)
+	k.mu.Unlock()
+	if !ok {
+		from = w.Ready
+	}
+	k.meter.idled(w.Agent, w.Resources, since(now, from))
+}
 
 func (p Pool) size() int { return p.Warm + p.Paused }
 
@@ -42,9 +67,9 @@ func (k *keeper) loop(ctx context.Context) {
 	if !any {
 		return
 	}
-	failures := map[string]int{}
 	tick := time.NewTimer(0)
 	defer tick.Stop()
+	checked := time.Now()
 	for {
 		select {
 		case <-k.woken:
@@ -52,17 +77,59 @@ func (k *keeper) loop(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
+		if now := time.Now(); now.Sub(checked) >= healthTime {
+			checked = now
+			if err := k.check(ctx); err != nil && ctx.Err() == nil {
+				k.log.Warn("spares not checked", "err", err)
+			}
+		}
 		for _, a := range k.agents {
 			if a.Pool.size() == 0 {
 				continue
 			}
 			if err := k.refill(ctx, a); err != nil && ctx.Err() == nil {
 				k.log.Warn("pool not refilled", "agent", a.Name, "err", err)
-				failures[a.Name]++
 			}
 		}
-		tick.Reset(k.poll)
+		tick.Reset(sweepInterval)
 	}
+}
+
+// check looks at all spares with one List, so that handing one out needs no call. One that is found gone or failed is
+// retired at once: it has nothing to lose.
+func (k *keeper) check(ctx context.Context) error {
+	held, err := k.store.Acquire(ctx, "pool", k.runner, leaseTime)
+	if err != nil || !held {
+		return err
+	}
+	rows, err := k.store.QueryWorkspaces(ctx, store.WorkspaceQuery{Owner: k.owner, Scope: k.scope, Spare: true})
+	if err != nil {
+		return err
+	}
+	all, err := k.watch.list(ctx)
+	if err != nil && !errors.Is(err, provider.ErrUnsupported) {
+		return nil // the provider's silence says nothing about a spare
+	}
+	for i := range rows {
+		w := &rows[i]
+		if w.Intent != store.IntentNone {
+			continue
+		}
+		if seen, ok := all[w.ID]; ok && (seen.Ready || seen.State == provider.Paused) {
+			continue
+		}
+		call, cancel := context.WithTimeout(ctx, healthTime)
+		err := provider.Check(call, k.provider, w.ID)
+		cancel()
+		if !errors.Is(err, provider.ErrNotFound) && !errors.Is(err, provider.ErrLost) {
+			continue
+		}
+		k.log.Warn("spare lost", "agent", w.Agent, "workspace", w.ID, "err", err)
+		if err := k.retire(ctx, *w); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // refill compares one agent's members with what they should be, and begins what is missing.
@@ -118,6 +185,7 @@ func (k *keeper) add(ctx context.Context, a *agent) (full bool, err error) {
 			k.discard(ctx, row, err)
 			return
 		}
+		k.waits(row.Token, time.Now())
 		k.admit.wake()
 		poke(k.woken)
 	})
@@ -166,6 +234,9 @@ func (k *keeper) retire(ctx context.Context, row store.Workspace) error {
 		return err
 	}
 	row.Version = version
+	if !row.Ready.IsZero() {
+		k.idled(&row, time.Now())
+	}
 	k.reap.delete(row)
 	return nil
 }

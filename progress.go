@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"io"
 	"time"
 
@@ -16,7 +17,8 @@ type signs struct {
 	at     time.Time     // when they were taken; zero: not in this silence
 	cpu    time.Duration // negative: not measured
 	folder [sha256.Size]byte
-	rounds int // idle time-outs on end that CPU time alone has prolonged
+	rounds int  // idle time-outs on end that CPU time alone has prolonged
+	blind  bool // the provider did not answer
 }
 
 // sign records progress: the agent has printed, said so, or begun or ended something.
@@ -61,7 +63,11 @@ func (r *liveRun) judge(ctx context.Context) {
 				s.CPU = after.cpu - before.cpu
 			}
 		}
-		switch policy.Judge(s) {
+		verdict := policy.Judge(s)
+		if after.blind { // a provider that is away says nothing about the agent
+			verdict = policy.Progress
+		}
+		switch verdict {
 		case policy.Stuck:
 			r.core.log.Warn("no progress", "task", r.task.ID, "agent", r.task.Agent, "silent", s.For)
 			r.stop(ErrIdle)
@@ -70,7 +76,9 @@ func (r *liveRun) judge(ctx context.Context) {
 			after.rounds++
 			r.core.log.Info("silent but busy", "task", r.task.ID, "cpu", s.CPU, "window", s.Window, "round", after.rounds)
 		default:
-			after.rounds = 0
+			if !after.blind {
+				after.rounds = 0
+			}
 		}
 		r.mu.Lock()
 		if r.moved.Equal(moved) {
@@ -100,12 +108,16 @@ func (r *liveRun) measure(ctx context.Context, rounds int) signs {
 	taken := signs{at: time.Now(), cpu: -1, rounds: rounds}
 	ws := r.workspace()
 	if meter, ok := provider.As[provider.Meter](r.provider); ok {
-		if u, err := meter.Usage(ctx, ws.ID); err == nil {
+		u, err := meter.Usage(ctx, ws.ID)
+		if err == nil {
 			taken.cpu = u.CPUTime
 		}
+		taken.blind = away(err)
 	}
 	if filer, ok := provider.As[provider.Filer](r.provider); ok && r.hasDir() {
-		if tar, err := filer.Download(ctx, ws.ID, r.dir()+"/checkpoint"); err == nil {
+		tar, err := filer.Download(ctx, ws.ID, r.dir()+"/checkpoint")
+		taken.blind = taken.blind || away(err)
+		if err == nil {
 			h := sha256.New()
 			if _, err := io.Copy(h, tar); err == nil {
 				copy(taken.folder[:], h.Sum(nil))
@@ -114,6 +126,11 @@ func (r *liveRun) measure(ctx context.Context, rounds int) signs {
 		}
 	}
 	return taken
+}
+
+// away says whether err is the provider's silence.
+func away(err error) bool {
+	return errors.Is(err, provider.ErrUnavailable) || errors.Is(err, provider.ErrRateLimited) || errors.Is(err, context.DeadlineExceeded)
 }
 
 // note is the agent's word on its progress, on its way into the status. Notes that come faster than they can be recorded

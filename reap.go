@@ -34,6 +34,7 @@ func (r *reaper) deleteNow(ctx context.Context, w store.Workspace) {
 	for failures := 0; failures < reapTries; failures++ {
 		gone, err := r.try(ctx, &w)
 		if gone {
+			r.pace.freed()
 			r.freed(ctx, w)
 			return
 		}

@@ -10,6 +10,7 @@ import (
 	"github.com/freshet-dev/freshet/internal/policy"
 	"github.com/freshet-dev/freshet/provider"
 	"github.com/freshet-dev/freshet/store"
+	"golang.org/x/sync/errgroup"
 )
 
 // sweeper does at intervals what no event can be relied on for: it takes over runs whose owner is gone, ends tasks that
@@ -20,6 +21,7 @@ type sweeper struct {
 	woken   chan struct{}
 	expiry  *alarm
 	deliver func(task string)
+	renewed time.Time // time-outs at the provider, last; of the loop alone
 
 	mu       sync.Mutex           // protects the fields below
 	made     bool                 // something was created since the last clean sweep of the provider
@@ -62,7 +64,7 @@ func (s *sweeper) loop(ctx context.Context) {
 			name string
 			do   func(context.Context) error
 		}{
-			{"adopt", s.adopt}, {"expire", s.expire}, {"heal", s.heal}, {"deletes", s.deletes}, {"callbacks", s.callbacks},
+			{"adopt", s.adopt}, {"keep alive", s.keepAlive}, {"expire", s.expire}, {"heal", s.heal}, {"deletes", s.deletes}, {"callbacks", s.callbacks},
 			{"retention", s.retention}, {"orphans", s.orphans},
 		} {
 			call, cancel := context.WithTimeout(ctx, callTimeout)
@@ -94,6 +96,40 @@ func (s *sweeper) adopt(ctx context.Context) error {
 			return nil
 		}
 	}
+}
+
+// keepAlive puts off the provider's own time-out of all workspaces: the switch that ends them when every dispatcher of the
+// fleet is dead.
+func (s *sweeper) keepAlive(ctx context.Context) error {
+	k, ok := provider.As[provider.KeepAliver](s.provider)
+	now := time.Now()
+	if !ok || since(now, s.renewed) < keepAliveTime/3 && !s.renewed.IsZero() {
+		return nil
+	}
+	held, err := s.store.Acquire(ctx, "keep alive", s.runner, leaseTime)
+	if err != nil || !held {
+		return err
+	}
+	rows, err := s.store.QueryWorkspaces(ctx, store.WorkspaceQuery{Owner: s.owner, Scope: s.scope})
+	if err != nil {
+		return err
+	}
+	s.renewed = now
+	var g errgroup.Group
+	g.SetLimit(getsAtOnce)
+	for i := range rows {
+		if rows[i].ID == "" || rows[i].Intent == store.IntentDelete {
+			continue
+		}
+		g.Go(func() error {
+			err := k.KeepAlive(ctx, rows[i].ID, keepAliveTime)
+			if errors.Is(err, provider.ErrNotFound) {
+				return nil
+			}
+			return err
+		})
+	}
+	return g.Wait()
 }
 
 // expire ends tasks whose latest start has passed while they waited.
@@ -132,7 +168,7 @@ func (s *sweeper) heal(ctx context.Context) error {
 		if err != nil || len(tasks) == 0 {
 			return err
 		}
-		if err := s.queue.Push(ctx, s.tickets(tasks)); err != nil {
+		if err := s.queue.Push(ctx, s.tickets(ctx, tasks)); err != nil {
 			return err
 		}
 		if len(tasks) < claimBatch {

@@ -114,7 +114,27 @@ func (r *liveRun) upload(ctx context.Context, dir string, files io.Reader) error
 	if !ok {
 		return provider.ErrUnsupported
 	}
-	return filer.Upload(ctx, r.workspace().ID, dir, files)
+	err := filer.Upload(ctx, r.workspace().ID, dir, files)
+	if err == nil {
+		r.touch()
+	}
+	return err
+}
+
+// persist repeats a transfer of files through any silence of the provider.
+func (r *liveRun) persist(ctx context.Context, transfer func() error) error {
+	for failures := 0; ; failures++ {
+		err := transfer()
+		if err == nil {
+			return nil
+		}
+		if fault := r.maker.fault(ctx, r.workspace().ID, err); fault != nil {
+			return fault
+		}
+		if !r.maker.again(ctx, err, failures) {
+			return orCause(ctx, err)
+		}
+	}
 }
 
 // checkPath refuses paths that lead out of a workspace's home.
@@ -142,10 +162,10 @@ func (r *liveRun) makeDir(ctx context.Context) error {
 		return nil
 	}
 	if !r.adopted {
-		if err := r.upload(ctx, r.dir(), r.seed()); err != nil {
-			return r.maker.fileFault(ctx, r.workspace().ID, err)
+		if err := r.persist(ctx, func() error { return r.upload(ctx, r.dir(), r.seed()) }); err != nil {
+			return err
 		}
-		if err := r.restore(ctx); err != nil {
+		if err := r.persist(ctx, func() error { return r.restore(ctx) }); err != nil {
 			return err
 		}
 	}

@@ -333,9 +333,7 @@ func (l *runLog) save(ctx context.Context, part *logPart) error {
 	if err := r.store.Save(ctx, r.lease, s); err != nil {
 		return err
 	}
-	if part.note != "" {
-		r.hub.wake(r.task.ID)
-	}
+	r.hub.wake(r.task.ID)
 	if len(part.stale) > 0 {
 		if err := r.blobs.Delete(ctx, part.stale...); err != nil {
 			r.core.log.Warn("old log not deleted", "task", r.task.ID, "err", err)

@@ -101,7 +101,7 @@ func (c *core) submit(ctx context.Context, records []store.Task) ([]string, erro
 	}
 	if c.queue != nil {
 		// A ticket that is lost here is made again by the sweep: the task is recorded, which is what counts.
-		if err := c.queue.Push(ctx, c.tickets(records)); err != nil {
+		if err := c.queue.Push(ctx, c.tickets(ctx, records)); err != nil {
 			c.log.Warn("tickets left to the sweep", "tasks", len(records), "err", err)
 		}
 	}
@@ -110,13 +110,22 @@ func (c *core) submit(ctx context.Context, records []store.Task) ([]string, erro
 }
 
 // tickets puts tasks in line. A task that was known before keeps its ticket: the same generation again has no effect.
-func (c *core) tickets(records []store.Task) []queue.Ticket {
+func (c *core) tickets(ctx context.Context, records []store.Task) []queue.Ticket {
 	tickets := make([]queue.Ticket, len(records))
+	weights := map[string]int{}
 	for i := range records {
 		r := &records[i]
+		weight, known := weights[r.Tenant]
+		if !known {
+			weight = c.cfg.Limits.Tenant.Weight
+			if u, err := c.store.Usage(ctx, &c.cfg.Limits, r.Tenant, r.Agent); err == nil {
+				weight = u.TenantLimits.Weight
+			}
+			weights[r.Tenant] = weight
+		}
 		tickets[i] = queue.Ticket{
 			Task: r.ID, Generation: max(r.Generation, 1), Agent: r.Agent, Tenant: r.Tenant, Priority: r.Priority,
-			Weight: c.cfg.Limits.Tenant.Weight, NotBefore: latest(r.NotBefore, r.Due),
+			Weight: weight, NotBefore: latest(r.NotBefore, r.Due),
 		}
 	}
 	return tickets

@@ -40,6 +40,11 @@ func (m *maker) make(ctx context.Context, a *agent, row *store.Workspace, unsure
 	if err := m.setup(ctx, a, row.ID); err != nil {
 		return err
 	}
+	if k, ok := provider.As[provider.KeepAliver](m.provider); ok {
+		if err := k.KeepAlive(ctx, row.ID, keepAliveTime); err != nil {
+			m.log.Warn("workspace has no time-out of its own yet", "workspace", row.ID, "err", err)
+		}
+	}
 	now := time.Now()
 	row.State, row.Intent, row.Ready, row.Checked = store.WorkspaceReady, store.IntentNone, now, now
 	return put(ctx, row)
@@ -158,17 +163,21 @@ func (m *maker) process(ctx context.Context, id, name string, cmd Cmd) (provider
 				err = attachErr
 			}
 		}
-		if err := m.fault(ctx, id, err); err != nil {
-			return nil, err
+		if fault := m.fault(ctx, id, err); fault != nil {
+			return nil, fault
 		}
-		if failures >= startTries || !wait(ctx, max(provider.RetryAfter(err), retryPause(failures))) {
+		if !m.again(ctx, err, failures) {
 			return nil, orCause(ctx, err)
 		}
 	}
 }
 
-// startTries bounds how often a call into a workspace is repeated while the provider does not answer.
-const startTries = 10
+// again waits before a call into a workspace is repeated. While the provider is away that goes on for as long as the run
+// may: it says nothing about the workspace. What has no known cause is given up after a while.
+func (m *maker) again(ctx context.Context, err error, failures int) bool {
+	const most = 10
+	return (away(err) || failures < most) && wait(ctx, max(provider.RetryAfter(err), retryPause(failures)))
+}
 
 // fault decides whether a failed call into a workspace may be repeated: nil. What is gone or failed is ErrWorkspaceLost;
 // what the provider will never do is its own error.

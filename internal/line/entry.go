@@ -140,7 +140,6 @@ func (l *Line) settle(f *flow) {
 	if active {
 		f.tag, f.credit = f.next(), 0
 		f.since = f.queues.first().head
-		f.passed = false
 		if b.flows.empty() {
 			l.active.insert(&b.node)
 		}
@@ -157,6 +156,6 @@ func (l *Line) settle(f *flow) {
 // retag moves an active flow to another tag.
 func (l *Line) retag(f *flow, tag float64) {
 	f.band.flows.remove(&f.node)
-	f.tag, f.passed = tag, false
+	f.tag = tag
 	f.band.flows.insert(&f.node)
 }

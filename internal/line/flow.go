@@ -37,9 +37,8 @@ type flow struct {
 	delayed bag[*entry]
 
 	active bool    // in band.flows: something is ready and the tenant is not parked
-	tag    float64 // while active: the virtual time at which its next item is served
+	tag    float64 // while active: the virtual time at which its next item is served, if that has not passed
 	since  int64   // while active: the place of its oldest item when it became so; decides between equal tags
-	passed bool    // others were served before it although its tag was lower; so the tag counts as the clock at least
 	credit float64 // while not active: refunds that its next tag will show
 
 	node     node[*flow]
@@ -80,15 +79,14 @@ type entry struct {
 
 func (f *flow) count() int { return f.ready + len(f.delayed) }
 
-// next is the tag at which the flow's first item is served.
+// next is the virtual time at which the flow's next item is served. A tag that has passed counts as the clock: what was
+// missed meanwhile, for whatever reason, is not saved up.
 func (f *flow) next() float64 {
-	switch {
-	case !f.active:
-		return f.band.clock + f.tenant.cost() - f.credit
-	case f.passed:
-		return max(f.tag, f.band.clock)
+	tag := f.tag
+	if !f.active {
+		tag = f.band.clock + f.tenant.cost() - f.credit
 	}
-	return f.tag
+	return max(tag, f.band.clock)
 }
 
 // eligible returns the queue with the oldest item whose agent is eligible, or nil.

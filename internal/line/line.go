@@ -3,18 +3,20 @@
 //
 // # Fair share
 //
-// Within one priority, tenants are served by virtual finish tags (self-clocked fair queueing). One item of a tenant of
-// weight w costs 1/w. The virtual time of a priority is the highest tag served so far; a tenant that comes gets the tag
-// "virtual time plus its cost", each service moves its tag on by its cost, and the lowest tag is next. Then:
+// Within one priority, tenants are served by virtual finish tags (self-clocked fair queueing). An item of a tenant of
+// weight w costs 1/w. The virtual time of a priority is the tag served last. A tenant that comes gets the virtual time
+// plus its cost as its tag, each service moves the tag on by the cost, and the lowest tag is next; one that the virtual
+// time has passed counts as equal to it. So a tag is always at the virtual time, or later by at most one item:
 //
-//   - Over any interval in which two tenants both have something to take, their services divided by their weights
-//     differ by at most 1/w1 + 1/w2: one item each. A returned item counts as not served, and its tenant is served
-//     first until it has caught up.
-//   - Nobody starves: before a tenant's next item, no tenant of the same weight is served twice, however many new ones
-//     come.
-//   - The share is the tenant's. It is the same whether its items are of one agent or of many.
-//   - A tenant that had nothing to take, was passed over, or was parked has not saved up any share meanwhile. Its last
-//     tag is never above the virtual time then, so nothing at all is kept of a tenant without items.
+//   - Over any interval in which two tenants both have something to take that is due and eligible, their services
+//     divided by their weights differ by at most 1/w1 + 1/w2: one item each.
+//   - Nobody starves. A tenant's next item waits for at most two items of each other tenant of its weight, and for none
+//     of a tenant that comes when the virtual time is past the item's tag less that tenant's cost.
+//   - The share is the tenant's, whether its items are of one agent or of many.
+//   - A tenant that has nothing to take, is passed over or parked saves up nothing, and owes nothing when it is back.
+//     So nothing at all is kept of a tenant without items.
+//   - A return moves the tag back by what the service cost, but not behind the virtual time: what others were given
+//     meanwhile is not made up for.
 package line
 
 import "time"
@@ -50,7 +52,6 @@ type Line struct {
 	seq     int64     // of the newest item
 	takes   uint64    // calls of Take
 	now     time.Time // the latest that a caller named
-	passed  []*flow   // by Take, in the band that it looks at
 }
 
 // New returns an empty line.
@@ -70,7 +71,6 @@ func (l *Line) renew() {
 	l.active = tree[*band]{before: higherBand}
 	l.delayed = heap[*entry]{pos: entryPos}
 	l.ages = heap[*entry]{pos: entryAge}
-	l.passed = nil
 	l.peak = 0
 }
 
@@ -98,36 +98,21 @@ func (l *Line) Take(now time.Time, eligible func(agent, tenant string) bool) (It
 	l.promote(now)
 	l.takes++
 	for b := range l.active.all {
-		if q := l.next(b, eligible); q != nil {
-			return l.serve(q), true
+		for f := range b.flows.all {
+			if q := f.eligible(l.takes, eligible); q != nil {
+				return l.serve(q), true
+			}
 		}
 	}
 	return Item{}, false
 }
 
-// next returns the queue of b to serve, or nil. It leaves in l.passed the flows passed over.
-func (l *Line) next(b *band, eligible func(agent, tenant string) bool) *queue {
-	l.passed = l.passed[:0]
-	for f := range b.flows.all {
-		if q := f.eligible(l.takes, eligible); q != nil {
-			return q
-		}
-		l.passed = append(l.passed, f)
-	}
-	return nil
-}
-
 // serve takes the first item of q and charges its tenant.
 func (l *Line) serve(q *queue) Item {
-	f, b := q.flow, q.flow.band
-	for _, p := range l.passed {
-		p.passed = true
-	}
-	tag := f.next()
-	b.clock = max(b.clock, tag)
-	e := q.items.first()
+	f, e := q.flow, q.items.first()
+	f.band.clock = f.next()
 	e.cost = f.tenant.cost()
-	l.retag(f, tag+e.cost)
+	l.retag(f, f.band.clock+e.cost)
 	l.drop(e)
 	return e.Item
 }

@@ -27,9 +27,9 @@ type modelItem struct {
 
 type modelFlow struct {
 	flowKey
-	active, passed bool
-	tag, credit    float64
-	since          int64
+	active      bool
+	tag, credit float64
+	since       int64
 }
 
 func newModel() *model {
@@ -88,7 +88,7 @@ func (m *model) settle() {
 		}
 		active := since > 0 && !m.parked[f.tenant]
 		if active && !f.active {
-			*f = modelFlow{flowKey: key, tag: m.clock[f.priority] + m.cost(f.tenant) - f.credit, since: since}
+			*f = modelFlow{flowKey: key, tag: max(m.clock[f.priority]+m.cost(f.tenant)-f.credit, m.clock[f.priority]), since: since}
 		}
 		f.active = active
 	}
@@ -139,7 +139,7 @@ func (m *model) Take(now time.Time, eligible func(agent, tenant string) bool) (I
 		return cmp.Or(cmp.Compare(b.priority, a.priority), cmp.Compare(a.tag, b.tag), cmp.Compare(a.since, b.since))
 	})
 	answers := map[[2]string]bool{}
-	for i, f := range flows {
+	for _, f := range flows {
 		for _, it := range m.items {
 			if !it.ready || it.Tenant != f.tenant || it.Priority != f.priority {
 				continue
@@ -151,25 +151,14 @@ func (m *model) Take(now time.Time, eligible func(agent, tenant string) bool) (I
 			if !answers[pair] {
 				continue
 			}
-			for _, p := range flows[:i] {
-				p.passed = p.passed || p.priority == f.priority
-			}
-			tag := m.next(f)
-			m.clock[f.priority] = max(m.clock[f.priority], tag)
+			m.clock[f.priority] = max(f.tag, m.clock[f.priority])
 			it.cost = m.cost(f.tenant)
-			f.tag, f.passed = tag+it.cost, false
+			f.tag = m.clock[f.priority] + it.cost
 			m.drop(it)
 			return it.Item, true
 		}
 	}
 	return Item{}, false
-}
-
-func (m *model) next(f *modelFlow) float64 {
-	if f.passed {
-		return max(f.tag, m.clock[f.priority])
-	}
-	return f.tag
 }
 
 func (m *model) Return(it Item) {
@@ -185,7 +174,7 @@ func (m *model) Return(it Item) {
 		m.add(it)
 	}
 	if f := m.flows[flowKey{it.Tenant, it.Priority}]; f != nil && f.active {
-		f.tag, f.passed = m.next(f)-refund, false
+		f.tag = max(f.tag, m.clock[f.priority]) - refund
 	} else if f != nil {
 		f.credit += refund
 	}

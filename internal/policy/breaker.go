@@ -44,6 +44,14 @@ func (b Breaker) Failed(now time.Time, reason string, retryAfter time.Duration) 
 	return b
 }
 
+// Tripping is the breaker after an answer that leaves no doubt: it opens at once.
+func (b Breaker) Tripping(now time.Time, reason string) Breaker {
+	b = b.Failed(now, reason, 0)
+	b.Failures = max(b.Failures, breakerTrips)
+	b.Until = now.Add(b.pause())
+	return b
+}
+
 // Succeeded is the breaker after a call that the provider answered.
 func (b Breaker) Succeeded() Breaker { return Breaker{} }
 
