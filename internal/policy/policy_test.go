@@ -134,7 +134,8 @@ func TestPaceFindsAProvidersLimit(t *testing.T) {
 	for _, limit := range []float64{1, 20, 200} {
 		p, s := NewPace(0, 0), &server{rate: limit, burst: 1, at: start}
 		now, accepted, refused := start, 0, 0
-		for now.Before(start.Add(time.Minute)) {
+		long := max(time.Minute, time.Duration(300/limit)*time.Second)
+		for now.Before(start.Add(long)) {
 			if d := p.Wait(now); d > 0 {
 				now = now.Add(d)
 				continue
@@ -150,7 +151,7 @@ func TestPaceFindsAProvidersLimit(t *testing.T) {
 				p = p.Limited(now, sent)
 			}
 		}
-		if share := float64(accepted) / (limit * 60); share < 0.85 {
+		if share := float64(accepted) / (limit * long.Seconds()); share < 0.85 {
 			t.Errorf("limit %g/s: used %.0f %% of it", limit, 100*share)
 		}
 		if share := float64(refused) / float64(accepted+refused); share > 0.2 {
