@@ -4,6 +4,7 @@ import (
 	"context"
 	"runtime"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/freshet-dev/freshet/queue"
@@ -19,6 +20,8 @@ type admitter struct {
 	spares []store.Plan // the same without PathCold
 	names  []string
 	tokens []string // made, not used yet
+
+	limited atomic.Bool // the last pass gave tickets back because of a limit or a hold
 }
 
 func newAdmitter(c *core) *admitter {
@@ -36,6 +39,18 @@ func newAdmitter(c *core) *admitter {
 
 // wake says that there may be work or room.
 func (a *admitter) wake() { poke(a.woken) }
+
+// hinted is told by the line that there may be work. While tickets go back into the line because a limit is in use, the
+// line's hints are of our own making, and are not followed at once.
+func (a *admitter) hinted() {
+	if a.limited.Load() {
+		a.wakeAt(time.Now().Add(hintPause))
+		return
+	}
+	a.wake()
+}
+
+const hintPause = 100 * time.Millisecond
 
 // wakeAt wakes at a time to come.
 func (a *admitter) wakeAt(t time.Time) { a.timer.at(t) }
@@ -153,6 +168,8 @@ func (a *admitter) spend(b *store.Begun) {
 // place; the pass goes on without them.
 func (a *admitter) claim(ctx context.Context, plans []store.Plan, n int) (got store.Claimed, err error) {
 	req := queue.ClaimRequest{Agents: a.names, Lease: ticketLease}
+	limited := false
+	defer func() { a.limited.Store(limited) }()
 	for len(got.Begun) < n && len(req.SkipTenants) < queue.MaxSkip && len(req.SkipAgents) < queue.MaxSkip {
 		req.N = n - len(got.Begun)
 		claims, err := a.queue.Claim(ctx, req)
@@ -168,16 +185,20 @@ func (a *admitter) claim(ctx context.Context, plans []store.Plan, n int) (got st
 			a.release(ctx, claims, 0)
 			return got, err
 		}
-		if full := a.sort(ctx, claims, begun, &req, &got); full {
+		back, full := a.sort(ctx, claims, begun, &req, &got)
+		limited = limited || len(back) > 0
+		a.limited.Store(limited)
+		a.release(ctx, back, 0)
+		if full {
 			return got, nil
 		}
 	}
 	return got, nil
 }
 
-// sort does with each ticket what its verdict says; full: the account's limit stands in the way of everything.
-func (a *admitter) sort(ctx context.Context, claims []queue.Claim, begun []store.Begun, req *queue.ClaimRequest, got *store.Claimed) (full bool) {
-	var done, back []queue.Claim
+// sort does with each ticket what its verdict says. back are those to give back; full: the account's limit stands in the way of everything.
+func (a *admitter) sort(ctx context.Context, claims []queue.Claim, begun []store.Begun, req *queue.ClaimRequest, got *store.Claimed) (back []queue.Claim, full bool) {
+	var done []queue.Claim
 	for i := range begun {
 		b := &begun[i]
 		switch b.Verdict {
@@ -218,8 +239,7 @@ func (a *admitter) sort(ctx context.Context, claims []queue.Claim, begun []store
 			a.log.Warn("tickets left to their lease", "tickets", len(done), "err", err)
 		}
 	}
-	a.release(ctx, back, 0)
-	return full
+	return back, full
 }
 
 func (a *admitter) release(ctx context.Context, claims []queue.Claim, after time.Duration) {

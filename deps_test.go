@@ -134,12 +134,14 @@ func TestImports(t *testing.T) {
 		"provider":              {std},
 		"provider/providertest": {std, provider},
 		"provider/*provider":    {std, provider, run},
-		"queue":                 {std, line},
-		"queue/queuetest":       {std, queue},
-		"store":                 {std, provider, queue, line},
-		"store/storetest":       {std, provider, queue, store},
-		"internal/line":         {std},
-		"internal/policy":       {std, provider, queue, store},
+		// A test server, which runs real processes.
+		"provider/oblienprovider/obliensim": {std, provider, root + "/provider/localprovider", root + "/provider/oblienprovider/obliensim/sim"},
+		"queue":                             {std, line},
+		"queue/queuetest":                   {std, queue},
+		"store":                             {std, provider, queue, line},
+		"store/storetest":                   {std, provider, queue, store},
+		"internal/line":                     {std},
+		"internal/policy":                   {std, provider, queue, store},
 	}
 	ruleFor := func(folder string) (dir string, allowed []string) {
 		for dir = folder; dir != "."; dir = path.Dir(dir) {

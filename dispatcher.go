@@ -254,7 +254,7 @@ func (c *core) startHints() {
 		lineHint, _ = c.store.(queue.Notifier)
 	}
 	if lineHint != nil {
-		c.claims.Go(c.hint("line", func(ctx context.Context) error { return lineHint.Notify(ctx, c.admit.wake) }))
+		c.claims.Go(c.hint("line", func(ctx context.Context) error { return lineHint.Notify(ctx, c.admit.hinted) }))
 	}
 	if w, ok := c.store.(store.Watcher); ok {
 		c.loops.Go(c.hint("tasks", func(ctx context.Context) error { return w.WatchTasks(ctx, c.taskChanged) }))

@@ -4,8 +4,10 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
-	"io"
+	"regexp"
 	"strings"
 	"sync"
 	"time"
@@ -31,7 +33,7 @@ func (r *Run) Exec(ctx context.Context, name string, cmd Cmd) ([]byte, error) {
 		return nil, err
 	}
 	cmd.Env = r.environ(cmd)
-	p, err := l.maker.process(ctx, l.workspace().ID, name, cmd)
+	p, err := l.maker.process(ctx, l.workspace().ID, l.processName(name), cmd)
 	if err != nil {
 		return nil, err
 	}
@@ -199,8 +201,8 @@ func (o *output) end() []byte {
 	return lastBytes(o.tail, maxTail)
 }
 
-// seed is the tar of a task's folder as it begins.
-func (r *liveRun) seed() io.Reader {
+// seed uploads a task's folder as it begins.
+func (r *liveRun) seed(ctx context.Context) error {
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
 	must := func(err error) {
@@ -215,5 +217,17 @@ func (r *liveRun) seed() io.Reader {
 	_, err := w.Write(r.task.Payload)
 	must(err)
 	must(w.Close())
-	return &b
+	return r.upload(ctx, r.dir(), &b)
 }
+
+// processName is the name of a run's process at the provider: within the task, for a workspace may serve several of one
+// tenant's, and in characters that every provider takes.
+func (r *liveRun) processName(name string) string {
+	if !plainName.MatchString(name) {
+		sum := sha256.Sum256([]byte(name))
+		name = "x" + hex.EncodeToString(sum[:16])
+	}
+	return r.task.ID + "." + name
+}
+
+var plainName = regexp.MustCompile(`^[a-wyzA-Z0-9][a-zA-Z0-9_-]{0,63}$`)

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"time"
 
 	"github.com/freshet-dev/freshet/internal/policy"
 	"github.com/freshet-dev/freshet/provider"
@@ -156,17 +155,5 @@ func Step[T any](ctx context.Context, run *Run, name string, fn func(context.Con
 
 // saveEntries records entries under the run's fence, and repeats while the Store does not answer.
 func (r *liveRun) saveEntries(ctx context.Context, entries ...store.Entry) error {
-	for failures := 0; ; failures++ {
-		err := r.store.Save(ctx, r.lease, store.Save{Entries: entries})
-		switch {
-		case err == nil:
-			return nil
-		case errors.Is(err, store.ErrLeaseLost):
-			r.stop(ErrLeaseLost)
-			return err
-		}
-		if !wait(ctx, max(retryPause(failures), time.Millisecond)) {
-			return context.Cause(ctx)
-		}
-	}
+	return r.insist(ctx, func() error { return r.store.Save(ctx, r.lease, store.Save{Entries: entries}) })
 }

@@ -32,6 +32,7 @@ type liveRun struct {
 	ws       store.Workspace
 	stage    stage
 	reached  bool                    // an earlier owner of this attempt has called the handler
+	resumed  bool                    // an earlier run of the task has called it
 	cancel   context.CancelCauseFunc // of the run's context
 	cause    error                   // why it was stopped
 	leaseEnd time.Time
@@ -78,7 +79,9 @@ func (r *liveRun) main(base context.Context) {
 	}
 	if r.enter(stageEnding) {
 		r.conclude(base, result, err)
+		return
 	}
+	r.live.wedge(r.task.ID, false)
 }
 
 func (r *liveRun) setCancel(cancel context.CancelCauseFunc) {
@@ -144,6 +147,7 @@ func (r *liveRun) abandon(ctx context.Context) {
 	if !wedged || !r.enter(stageEnding) {
 		return
 	}
+	r.live.wedge(r.task.ID, true)
 	r.core.log.Error("handler ignores its cancel", "task", r.task.ID, "agent", r.task.Agent, "cause", cause)
 	r.conclude(ctx, nil, cause)
 }
@@ -223,24 +227,22 @@ func (r *liveRun) prepare(ctx context.Context) error {
 	if r.task.State == store.StateRunning {
 		return nil
 	}
-	err = r.store.Save(ctx, r.lease, store.Save{Status: &store.Change{State: store.StateRunning}})
+	err = r.insist(ctx, func() error {
+		return r.store.Save(ctx, r.lease, store.Save{Status: &store.Change{State: store.StateRunning}})
+	})
 	if err == nil {
 		r.hub.wake(r.task.ID)
 	}
 	return err
 }
 
-// saveWorkspace records the run's workspace under its fence, and repeats while the Store does not answer.
-func (r *liveRun) saveWorkspace(ctx context.Context, w *store.Workspace) error {
+// insist repeats a call to the Store while it does not answer. A lease that is lost ends the run.
+func (r *liveRun) insist(ctx context.Context, call func() error) error {
 	for failures := 0; ; failures++ {
-		err := r.store.Save(ctx, r.lease, store.Save{Workspace: w})
+		err := call()
 		switch {
-		case err == nil:
-			w.Version++
-			r.mu.Lock()
-			r.ws = *w
-			r.mu.Unlock()
-			return nil
+		case err == nil, errors.Is(err, store.ErrNotFound), errors.Is(err, ErrInvalid):
+			return err
 		case errors.Is(err, store.ErrLeaseLost), errors.Is(err, store.ErrConflict):
 			r.stop(ErrLeaseLost)
 			return ErrLeaseLost
@@ -249,6 +251,19 @@ func (r *liveRun) saveWorkspace(ctx context.Context, w *store.Workspace) error {
 			return context.Cause(ctx)
 		}
 	}
+}
+
+// saveWorkspace records the run's workspace under its fence.
+func (r *liveRun) saveWorkspace(ctx context.Context, w *store.Workspace) error {
+	err := r.insist(ctx, func() error { return r.store.Save(ctx, r.lease, store.Save{Workspace: w}) })
+	if err != nil {
+		return err
+	}
+	w.Version++
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ws = *w
+	return nil
 }
 
 // handle calls the handler with everything that watches over it.
@@ -296,7 +311,7 @@ func (r *liveRun) conclude(ctx context.Context, result []byte, err error) {
 		r.log.close()
 		return
 	case errors.Is(cause, errDetached) && err != nil:
-		r.log.flush(ctx)
+		r.log.settle(ctx)
 		r.log.close()
 		return
 	}
@@ -311,7 +326,7 @@ func (r *liveRun) conclude(ctx context.Context, result []byte, err error) {
 	if reached && !gone && kind != policy.EndLost {
 		r.collect(ctx)
 	}
-	r.log.flush(ctx)
+	r.log.settle(ctx)
 	r.log.close()
 	now := time.Now()
 	end := policy.End{
@@ -412,6 +427,9 @@ func (r *liveRun) words(out *store.Outcome, next policy.Next, err error, result 
 	if next.Stranded {
 		out.Reason = clip("it cannot go on elsewhere, for it has no checkpoint and is not idempotent: "+out.Reason, maxReason)
 	}
+	if next.Exhausted && r.task.Attempt > 1 {
+		out.Reason = clip(fmt.Sprintf("gave up after attempt %d: %s", r.task.Attempt, out.Reason), maxReason)
+	}
 	out.Result = encodeFailure(err)
 }
 
@@ -479,10 +497,10 @@ func endKind(cause, err error) policy.EndKind {
 		return policy.EndIdle
 	case errors.Is(cause, ErrShutdown):
 		return policy.EndInterrupted
-	case errors.Is(cause, ErrWorkspaceLost), errors.Is(err, ErrWorkspaceLost):
-		return policy.EndLost
 	case errors.As(err, &early):
 		return early.kind
+	case errors.Is(cause, ErrWorkspaceLost), errors.Is(err, ErrWorkspaceLost):
+		return policy.EndLost
 	case errors.Is(err, ErrRetry):
 		return policy.EndRetry
 	}

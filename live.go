@@ -2,6 +2,8 @@ package freshet
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -13,12 +15,13 @@ type liveRuns struct {
 	soon chan struct{}
 	left chan struct{} // of capacity one: a run was removed
 
-	mu   sync.Mutex // protects runs
-	runs map[string]*liveRun
+	mu     sync.Mutex // protects the fields below
+	runs   map[string]*liveRun
+	wedged map[string]bool // tasks whose handler was given up and has not returned
 }
 
 func newLiveRuns() *liveRuns {
-	return &liveRuns{soon: make(chan struct{}, 1), left: make(chan struct{}, 1), runs: map[string]*liveRun{}}
+	return &liveRuns{soon: make(chan struct{}, 1), left: make(chan struct{}, 1), runs: map[string]*liveRun{}, wedged: map[string]bool{}}
 }
 
 func (l *liveRuns) add(r *liveRun) {
@@ -54,6 +57,31 @@ func (l *liveRuns) waitEmpty(ctx context.Context) error {
 	}
 }
 
+// wedge notes that a handler was given up, or that it has returned after all.
+func (l *liveRuns) wedge(task string, given bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if given {
+		l.wedged[task] = true
+	} else {
+		delete(l.wedged, task)
+	}
+}
+
+// remaining are the tasks that still have a run or a handler in this process.
+func (l *liveRuns) remaining() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	tasks := slices.Collect(maps.Keys(l.wedged))
+	for task := range l.runs {
+		if !l.wedged[task] {
+			tasks = append(tasks, task)
+		}
+	}
+	slices.Sort(tasks)
+	return tasks
+}
+
 func (l *liveRuns) has(task string) bool { return l.get(task) != nil }
 
 func (l *liveRuns) get(task string) *liveRun {
@@ -78,7 +106,7 @@ func (l *liveRuns) renewSoon() { poke(l.soon) }
 // renewLoop keeps the leases of all runs with one call for all of them.
 func (l *liveRuns) renewLoop(c *core) func(context.Context) {
 	return func(ctx context.Context) {
-		tick := time.NewTicker(leaseRenew)
+		tick := time.NewTimer(leaseRenew)
 		defer tick.Stop()
 		for {
 			select {
@@ -87,22 +115,27 @@ func (l *liveRuns) renewLoop(c *core) func(context.Context) {
 			case <-ctx.Done():
 				return
 			}
-			l.renew(ctx, c)
+			if l.renew(ctx, c) {
+				tick.Reset(leaseRenew)
+			} else {
+				tick.Reset(time.Second)
+			}
 		}
 	}
 }
 
-func (l *liveRuns) renew(ctx context.Context, c *core) {
+// renew renews all leases at once; false: the Store did not answer. Then runs whose lease comes to its end are let go.
+func (l *liveRuns) renew(ctx context.Context, c *core) bool {
 	runs := l.all()
 	if len(runs) == 0 {
-		return
+		return true
 	}
 	leases := make([]store.Lease, len(runs))
 	for i, r := range runs {
 		leases[i] = r.lease
 	}
 	asked := time.Now()
-	call, cancel := context.WithTimeout(ctx, leaseRenew)
+	call, cancel := context.WithTimeout(ctx, leaseMargin)
 	defer cancel()
 	states, err := c.store.Renew(call, leases, leaseTime)
 	if err != nil {
@@ -115,7 +148,7 @@ func (l *liveRuns) renew(ctx context.Context, c *core) {
 				r.stop(ErrLeaseLost)
 			}
 		}
-		return
+		return false
 	}
 	for i, s := range states {
 		switch {
@@ -128,4 +161,5 @@ func (l *liveRuns) renew(ctx context.Context, c *core) {
 			runs[i].renewed(asked)
 		}
 	}
+	return true
 }

@@ -12,14 +12,23 @@ import (
 	"github.com/freshet-dev/freshet/provider"
 )
 
-// signs are what a silent agent is measured by.
+// signs are what a silent agent was last measured by.
 type signs struct {
-	at     time.Time     // when they were taken; zero: not in this silence
+	at     time.Time
 	cpu    time.Duration // negative: not measured
-	folder [sha256.Size]byte
-	rounds int  // idle time-outs on end that CPU time alone has prolonged
-	blind  bool // the provider did not answer
+	folder folderSign
+	busy   time.Time // when it was last seen to burn CPU
 }
+
+// folderSign is a look at the folder checkpoint/.
+type folderSign struct {
+	seen bool
+	sum  [sha256.Size]byte
+	size int64
+}
+
+// smallFolder is up to where the folder is read at each measure; a larger one only in the second half of a silence.
+const smallFolder = 1 << 20
 
 // sign records progress: the agent has printed, said so, or begun or ended something.
 func (r *liveRun) sign() {
@@ -27,65 +36,40 @@ func (r *liveRun) sign() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.moved = now
-	r.signs = signs{}
 }
 
-// watchProgress looks at the run when half its idle time-out has passed without a sign, and when all of it has.
+// watchProgress begins to judge the run's silences.
 func (r *liveRun) watchProgress() {
 	if r.agent.IdleTimeout < 0 {
 		return
 	}
-	r.after(r.agent.IdleTimeout/2, r.judge)
+	r.mu.Lock()
+	r.signs = signs{at: r.moved}
+	r.mu.Unlock()
+	r.after(r.agent.IdleTimeout/8, r.judge)
 }
 
 // judge measures a silence, and ends the run if it means that the agent is stuck.
 func (r *liveRun) judge(ctx context.Context) {
-	now := time.Now()
 	r.mu.Lock()
-	s := policy.Silence{For: now.Sub(r.moved), Limit: r.agent.IdleTimeout, CPU: -1, Rounds: r.signs.rounds, Most: cpuRounds}
-	before, moved := r.signs, r.moved
+	s := policy.Silence{Now: time.Now(), Moved: r.moved, Busy: r.signs.busy, Limit: r.agent.IdleTimeout, Most: cpuRounds}
+	before := r.signs
 	over := r.stage != stageHandler || r.cause != nil
 	r.mu.Unlock()
 	if over {
 		return
 	}
-	next := s.Limit/2 - s.For
-	switch policy.Judge(s) {
-	case policy.Measure:
-		r.remember(moved, r.measure(ctx, before.rounds))
-		next = s.Limit - s.For
-	case policy.Stuck: // so it seems, as long as nothing was measured
-		after := r.measure(ctx, before.rounds)
-		if !before.at.IsZero() {
-			s.Window = after.at.Sub(before.at)
-			s.Changed = after.folder != before.folder
-			if before.cpu >= 0 && after.cpu >= 0 {
-				s.CPU = after.cpu - before.cpu
-			}
-		}
-		verdict := policy.Judge(s)
-		if after.blind { // a provider that is away says nothing about the agent
-			verdict = policy.Progress
-		}
-		switch verdict {
-		case policy.Stuck:
-			r.core.log.Warn("no progress", "task", r.task.ID, "agent", r.task.Agent, "silent", s.For)
-			r.stop(ErrIdle)
-			return
-		case policy.Busy:
-			after.rounds++
-			r.core.log.Info("silent but busy", "task", r.task.ID, "cpu", s.CPU, "window", s.Window, "round", after.rounds)
-		default:
-			if !after.blind {
-				after.rounds = 0
-			}
-		}
+	if silent := s.Now.Sub(s.Moved); silent >= s.Limit/8 {
+		r.measure(ctx, before, silent >= s.Limit/2)
 		r.mu.Lock()
-		if r.moved.Equal(moved) {
-			r.moved, r.signs = now, after
-		}
+		s.Moved, s.Busy = r.moved, r.signs.busy
 		r.mu.Unlock()
-		next = s.Limit / 2
+	}
+	stuck, next := policy.Judge(s)
+	if stuck {
+		r.core.log.Warn("no progress", "task", r.task.ID, "agent", r.task.Agent, "silent", s.Now.Sub(s.Moved), "last_busy", s.Busy)
+		r.stop(ErrIdle)
+		return
 	}
 	r.after(max(next, minJudge), r.judge)
 }
@@ -93,44 +77,73 @@ func (r *liveRun) judge(ctx context.Context) {
 // minJudge keeps a wrong clock from making judge spin.
 const minJudge = time.Millisecond
 
-func (r *liveRun) remember(moved time.Time, taken signs) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.moved.Equal(moved) {
-		r.signs = taken
-	}
-}
-
-// measure takes the signs of life that cost a call to the provider.
-func (r *liveRun) measure(ctx context.Context, rounds int) signs {
+// measure looks for the signs of life that cost a call to the provider, and compares them with those before. A provider
+// that is away says nothing about the agent: then the silence begins anew.
+func (r *liveRun) measure(ctx context.Context, before signs, thorough bool) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	taken := signs{at: time.Now(), cpu: -1, rounds: rounds}
-	ws := r.workspace()
-	if meter, ok := provider.As[provider.Meter](r.provider); ok {
-		u, err := meter.Usage(ctx, ws.ID)
-		if err == nil {
-			taken.cpu = u.CPUTime
-		}
-		taken.blind = away(err)
-	}
-	if filer, ok := provider.As[provider.Filer](r.provider); ok && r.hasDir() {
-		tar, err := filer.Download(ctx, ws.ID, r.dir()+"/checkpoint")
-		taken.blind = taken.blind || away(err)
-		if err == nil {
-			h := sha256.New()
-			if _, err := io.Copy(h, tar); err == nil {
-				copy(taken.folder[:], h.Sum(nil))
-			}
-			_ = tar.Close()
+	now := time.Now()
+	taken := signs{at: now, cpu: -1, folder: before.folder, busy: before.busy}
+	cpu, err := r.cpuTime(ctx)
+	blind := away(err)
+	if err == nil {
+		taken.cpu = cpu
+		if before.cpu >= 0 && policy.Working(cpu-before.cpu, now.Sub(before.at)) {
+			taken.busy = now
 		}
 	}
-	return taken
+	changed := false
+	if thorough || before.folder.size <= smallFolder {
+		look, err := r.lookAtFolder(ctx)
+		blind = blind || away(err)
+		if err == nil {
+			changed = before.folder.seen && look != before.folder || !before.folder.seen && look.size > 0
+			taken.folder = look
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.signs = taken
+	if (changed || blind) && now.After(r.moved) {
+		r.moved = now
+	}
 }
 
-// away says whether err is the provider's silence.
+// cpuTime is what the workspace's processes have used.
+func (r *liveRun) cpuTime(ctx context.Context) (time.Duration, error) {
+	meter, ok := provider.As[provider.Meter](r.provider)
+	if !ok {
+		return 0, provider.ErrUnsupported
+	}
+	u, err := meter.Usage(ctx, r.workspace().ID)
+	return u.CPUTime, err
+}
+
+// lookAtFolder reads the folder checkpoint/ through. An empty one has no size.
+func (r *liveRun) lookAtFolder(ctx context.Context) (folderSign, error) {
+	filer, ok := provider.As[provider.Filer](r.provider)
+	if !ok || !r.hasDir() {
+		return folderSign{}, provider.ErrUnsupported
+	}
+	look := folderSign{seen: true}
+	files, err := filer.Download(ctx, r.workspace().ID, r.dir()+"/checkpoint")
+	if err != nil {
+		return look, err
+	}
+	defer files.Close()
+	head, some, err := peekFiles(files)
+	if err != nil || !some {
+		return look, err
+	}
+	h := sha256.New()
+	look.size, err = io.Copy(h, io.MultiReader(head, files))
+	copy(look.sum[:], h.Sum(nil))
+	return look, err
+}
+
+// away says whether err is the provider's trouble, which says nothing about a workspace.
 func away(err error) bool {
-	return errors.Is(err, provider.ErrUnavailable) || errors.Is(err, provider.ErrRateLimited) || errors.Is(err, context.DeadlineExceeded)
+	return provider.Retryable(err) && !errors.Is(err, provider.ErrLost) && !errors.Is(err, provider.ErrConflict)
 }
 
 // note is the agent's word on its progress, on its way into the status. Notes that come faster than they can be recorded

@@ -23,15 +23,16 @@ type sweeper struct {
 	deliver func(task string)
 	renewed time.Time // time-outs at the provider, last; of the loop alone
 
-	mu       sync.Mutex           // protects the fields below
-	made     bool                 // something was created since the last clean sweep of the provider
-	swept    time.Time            // the provider, last
-	suspects map[string]time.Time // unknown workspaces, by id: since when
-	removed  time.Time            // old records, last
+	mu         sync.Mutex           // protects the fields below
+	made       bool                 // something was created since the last clean sweep of the provider
+	swept      time.Time            // the provider, last
+	suspects   map[string]time.Time // unknown workspaces, by id: since when
+	removed    time.Time            // old records, last
+	deliveries map[string]delivery
 }
 
 func newSweeper(c *core) *sweeper {
-	s := &sweeper{core: c, woken: make(chan struct{}, 1), made: true, suspects: map[string]time.Time{}}
+	s := &sweeper{core: c, woken: make(chan struct{}, 1), made: true, suspects: map[string]time.Time{}, deliveries: map[string]delivery{}}
 	s.expiry = newAlarm(func() { poke(s.woken) })
 	s.deliver = func(task string) {
 		c.work.Go(func(ctx context.Context) { s.deliverOne(ctx, task) })
@@ -86,8 +87,8 @@ func (s *sweeper) adopt(ctx context.Context) error {
 		}
 		now := time.Now()
 		for i := range begun {
-			if s.live.has(begun[i].Task.ID) { // our own, under an older fence: its next write is refused
-				s.live.get(begun[i].Task.ID).stop(ErrLeaseLost)
+			if own := s.live.get(begun[i].Task.ID); own != nil { // under an older fence: its next write is refused
+				own.stop(ErrLeaseLost)
 			}
 			s.log.Info("took over", "task", begun[i].Task.ID, "fence", begun[i].Lease.Fence, "crashes", begun[i].Task.Crashes)
 			s.admit.launch(&begun[i], now, true)
@@ -114,7 +115,6 @@ func (s *sweeper) keepAlive(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.renewed = now
 	var g errgroup.Group
 	g.SetLimit(getsAtOnce)
 	for i := range rows {
@@ -129,7 +129,11 @@ func (s *sweeper) keepAlive(ctx context.Context) error {
 			return err
 		})
 	}
-	return g.Wait()
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	s.renewed = now
+	return nil
 }
 
 // expire ends tasks whose latest start has passed while they waited.
@@ -218,31 +222,74 @@ func (s *sweeper) callbacks(ctx context.Context) error {
 	if err != nil || !held {
 		return err
 	}
-	tasks, err := s.store.QueryTasks(ctx, store.TaskQuery{
-		Unacknowledged: true, ChangedBefore: time.Now().Add(-stuckTime), OldestFirst: true, N: 100,
-	})
-	if err != nil {
-		return err
+	q := store.TaskQuery{Unacknowledged: true, ChangedBefore: time.Now().Add(-stuckTime), N: claimBatch}
+	for {
+		tasks, err := s.store.QueryTasks(ctx, q)
+		if err != nil {
+			return err
+		}
+		for i := range tasks {
+			s.deliver(tasks[i].ID)
+		}
+		if len(tasks) < claimBatch {
+			return nil
+		}
+		q.Before = tasks[len(tasks)-1].ID
 	}
-	for i := range tasks {
-		s.deliver(tasks[i].ID)
+}
+
+// delivery is one task's end on its way to OnFinish.
+type delivery struct {
+	busy  bool
+	fails int
+	next  time.Time // not before
+}
+
+// take says whether the end of a task is to be delivered now: not while it is, and not soon after it failed.
+func (s *sweeper) take(task string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	d := s.deliveries[task]
+	if d.busy || time.Now().Before(d.next) {
+		return false
 	}
-	return nil
+	d.busy = true
+	s.deliveries[task] = d
+	return true
+}
+
+func (s *sweeper) gave(task string, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err == nil {
+		delete(s.deliveries, task)
+		return
+	}
+	d := s.deliveries[task]
+	d.busy = false
+	d.fails++
+	d.next = time.Now().Add(min(time.Second<<min(d.fails, 10), 10*time.Minute))
+	s.deliveries[task] = d
 }
 
 // deliverOne calls OnFinish for one task, and acknowledges it if that went well.
 func (s *sweeper) deliverOne(ctx context.Context, id string) {
-	t, err := s.task(ctx, store.TaskQuery{IDs: []string{id}, Result: true})
-	if err != nil || t.Acknowledged || !t.State.Finished() {
+	if !s.take(id) {
 		return
 	}
-	if err := s.callback(ctx, statusOf(t)); err != nil {
-		s.log.Warn("OnFinish failed; again later", "task", id, "err", err)
-		return
+	t, err := s.task(ctx, store.TaskQuery{IDs: []string{id}})
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		err = nil
+	case err == nil && !t.Acknowledged && t.State.Finished():
+		if err = s.callback(ctx, statusOf(t)); err == nil {
+			err = s.store.Acknowledge(ctx, []string{id})
+		}
 	}
-	if err := s.store.Acknowledge(ctx, []string{id}); err != nil {
-		s.log.Warn("end not acknowledged; OnFinish will be called again", "task", id, "err", err)
+	if err != nil {
+		s.log.Warn("end not delivered; again later", "task", id, "err", err)
 	}
+	s.gave(id, err)
 }
 
 func (s *sweeper) callback(ctx context.Context, st Status) (err error) {

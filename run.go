@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/freshet-dev/freshet/provider"
+	"github.com/freshet-dev/freshet/store"
 )
 
 // Run is what a handler is given: one try at a task, in a workspace of its own. Its methods may be called from several
@@ -29,11 +30,10 @@ type Run struct {
 
 // newRun asks for the secrets, and finds what an earlier run has left.
 func (r *liveRun) newRun(ctx context.Context) (*Run, error) {
-	if err := r.log.load(ctx); err != nil {
-		return nil, err
-	}
-	if err := r.loadCheckpoint(ctx); err != nil {
-		return nil, err
+	for _, load := range []func(context.Context) error{r.log.load, r.loadCheckpoint, r.loadReached} {
+		if err := r.insist(ctx, func() error { return load(ctx) }); err != nil {
+			return nil, err
+		}
 	}
 	public := &Run{ID: fmt.Sprintf("%s-%d", r.task.ID, r.lease.Fence), Task: taskOf(&r.task), Attempt: r.task.Attempt, run: r}
 	if len(r.agent.Env) > 0 || r.agent.Secrets != nil {
@@ -60,7 +60,25 @@ func (r *Run) Resumed() (state []byte, ok bool) {
 	if c := r.run.kept; c != nil {
 		return c.state, true
 	}
-	return nil, r.run.reached || r.run.task.Attempt > 1 || r.run.task.Interruptions > 0
+	return nil, r.run.resumed
+}
+
+// loadReached finds out whether an earlier run of the task had reached its handler.
+func (r *liveRun) loadReached(ctx context.Context) error {
+	resumed := r.reached
+	if !resumed && r.task.Attempt > 1 {
+		events, err := r.store.Events(ctx, r.task.ID, 0, store.MaxEvents)
+		if err != nil {
+			return err
+		}
+		for i := range events {
+			resumed = resumed || events[i].State == store.StateRunning && events[i].Attempt < r.task.Attempt
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.resumed = resumed
+	return nil
 }
 
 // Progress is a sign of life, and a note of at most 1 KiB in the user's status.
@@ -155,24 +173,46 @@ func (r *liveRun) hasDir() bool {
 	return r.dirMade
 }
 
-// makeDir makes the task's folder: payload, artifacts/ and checkpoint/ as last saved. In a workspace that an earlier owner
-// of this run has used, everything is there.
+// makeDir makes the task's folder: checkpoint/ as last saved, artifacts/, and last the payload, which marks the folder as
+// whole. In a workspace that an earlier owner of this run has used, it may be there.
 func (r *liveRun) makeDir(ctx context.Context) error {
 	if _, ok := provider.As[provider.Filer](r.provider); !ok || r.hasDir() {
 		return nil
 	}
-	if !r.adopted {
-		if err := r.persist(ctx, func() error { return r.upload(ctx, r.dir(), r.seed()) }); err != nil {
+	made := false
+	if r.adopted {
+		err := r.persist(ctx, func() (err error) { made, err = r.dirThere(ctx); return err })
+		if err != nil {
 			return err
 		}
-		if err := r.persist(ctx, func() error { return r.restore(ctx) }); err != nil {
-			return err
+	}
+	if !made {
+		for _, fill := range []func(context.Context) error{r.restore, r.seed} {
+			if err := r.persist(ctx, func() error { return fill(ctx) }); err != nil {
+				return err
+			}
 		}
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.dirMade = true
 	return nil
+}
+
+// dirThere says whether the task's folder is there, and whole.
+func (r *liveRun) dirThere(ctx context.Context) (bool, error) {
+	filer, ok := provider.As[provider.Filer](r.provider)
+	if !ok {
+		return false, nil
+	}
+	files, err := filer.Download(ctx, r.workspace().ID, r.dir()+"/payload")
+	if err != nil {
+		if _, getErr := r.provider.Get(ctx, r.workspace().ID); errors.Is(err, provider.ErrNotFound) && getErr == nil {
+			return false, nil
+		}
+		return false, err
+	}
+	return true, files.Close()
 }
 
 // environ is what a process of this run finds in its environment; cmd's own wins.

@@ -25,7 +25,9 @@ type runLog struct {
 	loaded   bool
 	segments []segment
 	tail     []byte // of the last segment: all of it
+	saved    int    // bytes of tail that are recorded
 	dirty    bool
+	failures int   // flushes in a row
 	end      int64 // bytes written to the log, over all runs
 	procs    map[string]*procRecord
 	note     string // not recorded yet
@@ -170,7 +172,10 @@ func (l *runLog) setNote(text string) {
 func (l *runLog) dirtyLocked() {
 	l.dirty = true
 	delay := logDelay
-	if len(l.tail) >= 2*logSegment {
+	switch {
+	case l.failures > 0:
+		delay = retryPause(l.failures)
+	case len(l.tail) >= 2*logSegment:
 		delay = 0
 	}
 	if l.timer == nil {
@@ -198,6 +203,19 @@ func (l *runLog) close() {
 	}
 }
 
+// settle records all that is new, however often it takes, as long as the run has its lease.
+func (l *runLog) settle(ctx context.Context) {
+	for failures := 0; ; failures++ {
+		l.flush(ctx)
+		l.mu.Lock()
+		clean := !l.dirty || l.closed
+		l.mu.Unlock()
+		if clean || l.run.lost() || !wait(ctx, retryPause(failures)) {
+			return
+		}
+	}
+}
+
 // flush records what is new. What cannot be recorded now stays for the next flush.
 func (l *runLog) flush(ctx context.Context) {
 	if !l.beginWrite(ctx) {
@@ -218,6 +236,9 @@ func (l *runLog) flush(ctx context.Context) {
 	err := l.save(ctx, &part)
 	switch {
 	case err == nil:
+		l.mu.Lock()
+		l.failures = 0
+		l.mu.Unlock()
 	case errors.Is(err, store.ErrLeaseLost):
 		l.run.stop(ErrLeaseLost)
 	default:
@@ -225,6 +246,7 @@ func (l *runLog) flush(ctx context.Context) {
 			l.run.core.log.Warn("log not recorded yet", "task", l.run.task.ID, "err", err)
 		}
 		l.mu.Lock()
+		l.failures++
 		l.untakeLocked(&part)
 		l.mu.Unlock()
 	}
@@ -254,16 +276,19 @@ type logPart struct {
 
 	before []segment
 	tail   []byte
+	saved  int
 	procs  []string
 }
 
 // takeLocked cuts what is new into segments.
 func (l *runLog) takeLocked() logPart {
-	part := logPart{end: l.end, note: l.note, before: append([]segment(nil), l.segments...), tail: l.tail}
+	part := logPart{end: l.end, note: l.note, before: append([]segment(nil), l.segments...), tail: l.tail, saved: l.saved}
 	l.dirty, l.note = false, ""
 	start := l.end - int64(len(l.tail))
 	rest := l.tail
-	if n := len(l.segments); n > 0 && l.segments[n-1].start == start && len(rest) > 0 {
+	if len(rest) == l.saved { // nothing new
+		rest = nil
+	} else if n := len(l.segments); n > 0 && l.saved > 0 {
 		part.stale = append(part.stale, l.segments[n-1].blob)
 		l.segments = l.segments[:n-1]
 	}
@@ -280,6 +305,7 @@ func (l *runLog) takeLocked() logPart {
 		}
 	}
 	l.tail = append([]byte(nil), l.tail...)
+	l.saved = len(l.tail)
 	for len(l.segments) > 1 && l.end-l.segments[1].start >= maxLog {
 		part.drop = append(part.drop, l.segments[0])
 		l.segments = l.segments[1:]
@@ -304,7 +330,10 @@ func (l *runLog) untakeLocked(part *logPart) {
 	l.dirty = true
 	grown := l.end - part.end
 	l.tail = append(append([]byte(nil), part.tail...), l.tail[int64(len(l.tail))-grown:]...)
-	l.segments = part.before
+	l.segments, l.saved = part.before, part.saved
+	if len(l.tail) > maxLog { // more than the ring keeps: the oldest is dropped unwritten
+		l.tail, l.saved = append([]byte(nil), l.tail[len(l.tail)-maxLog:]...), 0
+	}
 	if l.note == "" {
 		l.note = part.note
 	}

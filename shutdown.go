@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/freshet-dev/freshet/provider"
@@ -88,10 +87,6 @@ func (c *core) end(ctx context.Context) error {
 	if detach {
 		c.detach(ctx, runs)
 	}
-	var left []string
-	for _, r := range c.live.all() {
-		left = append(left, r.task.ID)
-	}
 	if !c.info.Durable {
 		err = errors.Join(err, c.reap.everything(ctx))
 	}
@@ -101,6 +96,7 @@ func (c *core) end(ctx context.Context) error {
 	c.loops.Close()
 	c.loops.Stop(ErrShutdown)
 	err = errors.Join(err, c.loops.Wait(ctx))
+	left := c.live.remaining()
 	c.log.Info("shut down", "abandoned", len(left), "err", err)
 	if len(left) > 0 || err != nil {
 		return &ShutdownError{Abandoned: left, Err: err}
@@ -141,7 +137,7 @@ func (r *reaper) everything(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var wg sync.WaitGroup
+	var ends []<-chan struct{}
 	for i := range rows {
 		row := rows[i]
 		if row.Intent != store.IntentDelete {
@@ -153,14 +149,20 @@ func (r *reaper) everything(ctx context.Context) error {
 				continue
 			}
 		}
-		wg.Add(1)
-		if !r.work.Go(func(context.Context) {
-			defer wg.Done()
+		end := make(chan struct{})
+		if r.work.Go(func(ctx context.Context) {
+			defer close(end)
 			r.deleteNow(ctx, row)
 		}) {
-			wg.Done()
+			ends = append(ends, end)
 		}
 	}
-	wg.Wait()
+	for _, end := range ends {
+		select {
+		case <-end:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
 	return r.leftovers(ctx)
 }

@@ -175,8 +175,9 @@ func (m *maker) process(ctx context.Context, id, name string, cmd Cmd) (provider
 // again waits before a call into a workspace is repeated. While the provider is away that goes on for as long as the run
 // may: it says nothing about the workspace. What has no known cause is given up after a while.
 func (m *maker) again(ctx context.Context, err error, failures int) bool {
-	const most = 10
-	return (away(err) || failures < most) && wait(ctx, max(provider.RetryAfter(err), retryPause(failures)))
+	const most = 60 // about five minutes
+	known := errors.Is(err, provider.ErrUnavailable) || errors.Is(err, provider.ErrRateLimited) || errors.Is(err, context.DeadlineExceeded)
+	return (known || failures < most) && wait(ctx, max(provider.RetryAfter(err), retryPause(failures)))
 }
 
 // fault decides whether a failed call into a workspace may be repeated: nil. What is gone or failed is ErrWorkspaceLost;

@@ -6,7 +6,7 @@ import (
 )
 
 // Limits bound a fleet. A zero field limits nothing. Concurrency limits make tasks wait; rates and lengths of line make
-// Submit refuse.
+// Submit refuse. Cores are counted in thousandths, so that 0.1 three times is 0.3.
 type Limits struct {
 	Workspaces int          // at once, spares included
 	CPU        float64      // cores held at once, spares included

@@ -25,19 +25,13 @@ type parkKey struct {
 	least  amount
 }
 
-// plan is a Plan made ready for use.
-type plan struct {
-	Plan
-	need amount
-}
-
 // admission is one call of Begin or ClaimBegin.
 type admission struct {
 	*books
 	Admission
 	now    time.Time
 	limits Limits // in force
-	plans  map[string]*plan
+	plans  map[string]*Plan
 	wanted amount // by tasks met that only the account keeps from starting: room is made for all of them
 
 	// Of ClaimBegin:
@@ -62,9 +56,11 @@ type berth struct {
 
 // admit makes an admission ready.
 func (b *books) admit(now time.Time, a Admission) *admission {
-	x := &admission{books: b, Admission: a, now: now, limits: b.rules.inForce(a.Limits), plans: make(map[string]*plan, len(a.Plans))}
-	for _, p := range a.Plans {
-		x.plans[p.Agent] = &plan{Plan: p, need: amountOf(p.Resources)}
+	x := &admission{
+		books: b, Admission: a, now: now, limits: b.rules.inForce(a.Limits), plans: make(map[string]*Plan, len(a.Plans)),
+	}
+	for i := range a.Plans {
+		x.plans[a.Plans[i].Agent] = &a.Plans[i]
 	}
 	return x
 }
@@ -86,7 +82,7 @@ func (x *admission) overTenant(tenant string, holds amount) *LimitError {
 }
 
 // overAgent says whether one more run of the plan's agent would exceed its limit.
-func (x *admission) overAgent(p *plan) *LimitError {
+func (x *admission) overAgent(p *Plan) *LimitError {
 	most, used := amount{n: p.Concurrent}, x.ahead.agents[p.Agent]
 	if a := x.tally.agents[p.Agent]; a != nil {
 		used = used.plus(a.held)
@@ -107,8 +103,9 @@ func (x *admission) overAccount(more amount) amount {
 
 // berth finds a workspace for a run. If only the account stands in the way, blocked is true and the berth is the one that
 // the run would have; any other obstacle is told by limit.
-func (x *admission) berth(p *plan, tenant string) (found berth, blocked bool, limit *LimitError) {
-	if limit = x.overTenant(tenant, p.need); limit == nil {
+func (x *admission) berth(p *Plan, tenant string) (found berth, blocked bool, limit *LimitError) {
+	need := amountOf(p.Resources)
+	if limit = x.overTenant(tenant, need); limit == nil {
 		limit = x.overAgent(p)
 	}
 	if limit != nil {
@@ -119,7 +116,7 @@ func (x *admission) berth(p *plan, tenant string) (found berth, blocked bool, li
 		if here.path == "" {
 			continue
 		}
-		if here.holds != p.need { // a spare that was resized
+		if here.holds != need { // a spare that was resized
 			if over := x.overTenant(tenant, here.holds); over != nil {
 				limit = over
 				continue
@@ -142,7 +139,7 @@ func (x *admission) berth(p *plan, tenant string) (found berth, blocked bool, li
 }
 
 // along finds what one path has for a run; without a path when it has nothing.
-func (x *admission) along(p *plan, path Path, tenant string) berth {
+func (x *admission) along(p *Plan, path Path, tenant string) berth {
 	on := shelf{fleet: fleet{x.Owner, x.Scope}, agent: p.Agent, spec: p.Spec, state: WorkspaceReady}
 	var spare *slot
 	switch path {
@@ -153,7 +150,7 @@ func (x *admission) along(p *plan, path Path, tenant string) berth {
 		if len(x.Tokens) == 0 {
 			return berth{}
 		}
-		return berth{path: path, holds: p.need}
+		return berth{path: path, holds: amountOf(p.Resources)}
 	case PathKept:
 		if tenant == "" { // the shelf of nobody's spares
 			return berth{}
@@ -176,7 +173,7 @@ func (x *admission) along(p *plan, path Path, tenant string) berth {
 }
 
 // begin starts a run of a queued task that nothing stands in the way of.
-func (x *admission) begin(t *taskRow, p *plan, at berth) Begun {
+func (x *admission) begin(t *taskRow, p *Plan, at berth) Begun {
 	x.fence++
 	t.Fence = x.fence
 	t.Attempt++
@@ -201,7 +198,12 @@ func (x *admission) begin(t *taskRow, p *plan, at berth) Begun {
 		x.replaceRow(x.now, s, w)
 	}
 	t.Workspace = s.Token
-	x.move(t, StateStarting)
+	if s.State == WorkspaceReady {
+		x.move(t, StateRunning)
+		t.Started = x.now
+	} else {
+		x.move(t, StateStarting)
+	}
 	x.record(x.now, t)
 	return t.admitted(s)
 }

@@ -11,7 +11,7 @@ type idIndex struct {
 	blocks [][]*taskRow // none is empty
 }
 
-const idBlock = 512
+const idBlock = 128
 
 // find returns the place of the first row whose id is not below id.
 func (x *idIndex) find(id string) (block, i int) {

@@ -258,9 +258,7 @@ func (b *books) conclude(now time.Time, t *taskRow, o Outcome) {
 		b.record(now, t)
 		b.enqueue(now, t)
 	default:
-		if o.State == StateSucceeded {
-			t.Result = bytes.Clone(o.Result)
-		}
+		t.Result = bytes.Clone(o.Result)
 		b.finish(now, t, Ending{State: o.State, Reason: o.Reason, Code: o.Code})
 	}
 }

@@ -102,6 +102,9 @@ func (t *taskRow) current(l Lease) bool {
 func (b *books) record(now time.Time, t *taskRow) {
 	t.Version++
 	t.Changed = now
+	if t.events == nil {
+		t.events = make([]Event, 0, 4) // most tasks have no more
+	}
 	if len(t.events) == MaxEvents {
 		t.events[0] = Event{}
 		t.events = t.events[1:]

@@ -166,7 +166,7 @@ type Plan struct {
 	Spec       string // hash; only members of this spec are taken
 	Resources  provider.Resources
 	Concurrent int    // runs at once, all tenants; 0: no limit
-	Paths      []Path // in order of preference; the first that has a member is taken. PathCold reserves a new one
+	Paths      []Path // in order of preference; the first that has a member and room is taken. PathCold reserves a new one
 }
 
 // BeginRequest names a task to begin.
@@ -183,7 +183,7 @@ const (
 	Limited  Verdict = "limited"   // Begun.Limit says by what
 	Held     Verdict = "held"      // Begun.Hold says why
 	NotDue   Verdict = "not due"   // Begun.Task.Due says until when
-	NotYours Verdict = "not yours" // finished, cancelled, running, superseded, unknown: drop the ticket
+	NotYours Verdict = "not yours" // finished, cancelled, running, superseded, unknown, without a Plan: drop the ticket
 )
 
 // Begun answers a BeginRequest.
@@ -191,7 +191,7 @@ type Begun struct {
 	Verdict   Verdict
 	Task      Task      // as it stands now; with its Payload when Admitted
 	Lease     Lease     // when Admitted
-	Workspace Workspace // when Admitted. Ready: use it; Paused: resume it; New: create it
+	Workspace Workspace // when Admitted. Ready: use it; Paused: resume it; New: create it; its Intent says so already
 	Limit     *LimitError
 	Hold      *Hold
 	Evicted   *Workspace // when Limited by the account: a spare whose Intent is now to delete, to make room
@@ -277,7 +277,7 @@ type Outcome struct {
 	Count     Count
 	Reason    string
 	Code      string
-	Result    []byte // with StateSucceeded
+	Result    []byte // with a finished state: the result, or of a failed task its failure as the caller encodes it
 	Cost      float64
 	LogSize   int64
 	Workspace Disposition
@@ -329,11 +329,11 @@ type Workspace struct {
 	Fence     int64  // of the run that holds it
 	Tenant    string // who has used it; "": nobody yet
 	KeepUntil time.Time
-	Uncounted bool // paused, and the provider's quota leaves paused ones out
+	Uncounted bool // paused, and the provider's quota leaves paused ones out; a run that takes it ends that
 	Home      string
 	Failures  int       // checks failed, or creates, one after the other
 	Created   time.Time // set by the Store at insertion
-	Since     time.Time // of State and Intent; set by the Store
+	Since     time.Time // of State, Intent and Task; set by the Store
 	Ready     time.Time // when it first became ready; zero: never
 	Checked   time.Time // last found well
 	Version   int64     // grows by one with each write

@@ -63,9 +63,9 @@ type Tasks interface {
 
 	// End finishes a task from outside. Without a live run it is finished at once as the Ending says, and no run
 	// begins any more. With one, and if the Ending is a cancel, a durable flag is set (which the run sees at its next
-	// Renew) that bars any later Begin, and the run's Finish decides; any other Ending leaves a live run alone and
-	// is ErrConflict. A repetition has no effect. ErrFinished when the task has finished, ErrNotFound when there is
-	// none.
+	// Renew) that bars any later Begin, with the Ending's Reason and Code and an Event, and the run's Finish decides;
+	// any other Ending leaves a live run alone and is ErrConflict. A repetition has no effect. ErrFinished when the
+	// task has finished, ErrNotFound when there is none.
 	End(ctx context.Context, task string, e Ending) error
 
 	// Acknowledge records that the end of these tasks was delivered. Unknown ids are passed over.
@@ -79,8 +79,9 @@ type Tasks interface {
 type Runs interface {
 	// Begin admits queued tasks, in the order given, each on its own: the generation is current, the task due and
 	// neither finished, held nor cancelled; no limit is exceeded; the fence is taken from the Store's counter; a
-	// workspace is taken or reserved along the Plan's Paths. There is one Begun for each request, and its Verdict
-	// says which. A queued task whose NotAfter has passed is finished as expired by the way.
+	// workspace is taken or reserved along the Plan's Paths. With a workspace that is ready the task is running at once,
+	// otherwise starting. There is one Begun for each request, and its Verdict says which. A queued task whose NotAfter
+	// has passed is finished as expired by the way.
 	//
 	// A repetition of a request that was admitted answers NotYours: its run is found by Adopt when the lease ends.
 	Begin(ctx context.Context, a Admission, reqs []BeginRequest) ([]Begun, error)
@@ -106,17 +107,18 @@ type Runs interface {
 
 	// Finish ends runs, each on its own: the task finishes or goes back in line as the next generation, the lease
 	// ends, the workspace goes where the Outcome says. A task that is to go back in line but has its cancel flag set
-	// finishes as canceled. One Finished for each outcome; its Err is nil or ErrLeaseLost. A repetition is
-	// ErrLeaseLost: ask QueryTasks what was recorded.
+	// finishes as canceled, and keeps its Reason and Code. One Finished for each outcome; its Err is nil or
+	// ErrLeaseLost. A repetition is ErrLeaseLost: ask QueryTasks what was recorded.
 	Finish(ctx context.Context, outs []Outcome) ([]Finished, error)
 }
 
 // Workspaces is the ledger of everything that exists, or may exist, at the provider.
 type Workspaces interface {
 	// PutWorkspace inserts (Version 0) or replaces the row of w.Token if its Version is still w.Version, and returns
-	// the new Version. State Gone removes it, and frees its slot. A row that names a Task is written under that
-	// task's current lease: l; for a row without one, and for a row whose Intent is to delete, l is the zero Lease.
-	// ErrConflict when Version is another; ErrLeaseLost; *LimitError when an insert would exceed the account's limits.
+	// the new Version. State Gone removes it, and frees its slot; again it has no effect. A row that names a Task is
+	// written under that task's current lease: l; for a row without one, and for a row whose Intent is to delete, l is
+	// the zero Lease, which can neither take Task nor Intent from it. ErrConflict when Version is another; ErrLeaseLost;
+	// *LimitError when an insert, or a paused row that is Uncounted no more, would exceed the account's limits.
 	PutWorkspace(ctx context.Context, l Lease, limits *Limits, w Workspace) (version int64, err error)
 
 	// QueryWorkspaces returns rows, oldest first.

@@ -59,24 +59,37 @@ func TestDelayStaysWithinItsCeiling(t *testing.T) {
 }
 
 func TestJudge(t *testing.T) {
-	limit := 4 * time.Minute
+	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	const limit = 8 * time.Minute
 	for name, c := range map[string]struct {
-		s    Silence
-		want Idleness
+		after, busy time.Duration // of the silence; busy 0: never
+		stuck       bool
+		next        time.Duration
 	}{
-		"fresh":                    {Silence{For: time.Minute, Limit: limit, CPU: -1}, Wait},
-		"half":                     {Silence{For: 2 * time.Minute, Limit: limit, CPU: -1}, Measure},
-		"all, nothing measured":    {Silence{For: limit, Limit: limit, CPU: -1}, Stuck},
-		"all, no CPU":              {Silence{For: limit, Limit: limit, Window: limit / 2, Most: 3}, Stuck},
-		"all, ticks of a runtime":  {Silence{For: limit, Limit: limit, CPU: time.Second, Window: limit / 2, Most: 3}, Stuck},
-		"all, busy":                {Silence{For: limit, Limit: limit, CPU: time.Minute, Window: limit / 2, Most: 3}, Busy},
-		"all, busy for too long":   {Silence{For: limit, Limit: limit, CPU: time.Minute, Window: limit / 2, Most: 3, Rounds: 3}, Stuck},
-		"all, folder has changed":  {Silence{For: limit, Limit: limit, Changed: true, Rounds: 3, Most: 3, CPU: -1}, Progress},
-		"well beyond, nothing new": {Silence{For: 10 * limit, Limit: limit, CPU: -1}, Stuck},
+		"just moved":              {0, 0, false, time.Minute},
+		"an eighth":               {time.Minute, 0, false, 2 * time.Minute},
+		"near the end":            {7 * time.Minute, 0, false, time.Minute},
+		"the end":                 {limit, 0, true, 0},
+		"was busy":                {limit, time.Minute, false, time.Minute},
+		"is busy":                 {limit, limit, false, 2 * time.Minute},
+		"busy for three limits":   {3 * limit, 3 * limit, false, 2 * time.Minute},
+		"busy for nearly four":    {4*limit - time.Minute, 4*limit - time.Minute, false, time.Minute},
+		"busy for four":           {4 * limit, 4 * limit, true, 0},
+		"well beyond, not looked": {10 * limit, 0, true, 0},
 	} {
-		if got := Judge(c.s); got != c.want {
-			t.Errorf("%s: %v, want %v", name, got, c.want)
+		s := Silence{Now: start.Add(c.after), Moved: start, Limit: limit, Most: 3}
+		if c.busy > 0 {
+			s.Busy = start.Add(c.busy)
 		}
+		if stuck, next := Judge(s); stuck != c.stuck || next != c.next {
+			t.Errorf("%s: stuck %v, next %v; want %v, %v", name, stuck, next, c.stuck, c.next)
+		}
+	}
+}
+
+func TestWorking(t *testing.T) {
+	if Working(time.Second, 4*time.Minute) || !Working(3*time.Second, 4*time.Minute) || Working(time.Hour, 0) {
+		t.Error("work is one hundredth of a core or more")
 	}
 }
 

@@ -25,7 +25,7 @@ type Final struct {
 
 	Drained bool          // all tasks must have finished by now
 	Spares  int           // that pools keep when nothing runs
-	Grace   time.Duration // how long what is left over may take to go; 0: none
+	Grace   time.Duration // how long what is left over may take to go, and the last sweep to come; 0: no time
 
 	// With Drained and no Spares: for so long nobody may call the provider. Calls counts the fleet's calls.
 	Idle  time.Duration
@@ -238,6 +238,7 @@ func leaksOf(ctx context.Context, f Final) []Violation {
 // checkZero waits while nothing may happen.
 func (c *Checker) checkZero(ctx context.Context, f Final) {
 	if f.Drained && f.Spares == 0 && f.Idle > 0 {
+		pause(ctx, f.Grace)
 		before := f.Calls()
 		pause(ctx, f.Idle)
 		if n := f.Calls() - before; n > 0 {

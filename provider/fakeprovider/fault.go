@@ -13,7 +13,7 @@ type Call struct {
 	// Op is one of scope, create, get, delete, start, output, wait, signal, attach, list, find, pause, resume,
 	// snapshot, deletesnapshot, upload, download, check, resize, watch, keepalive, usage, quota, ownername.
 	Op string
-	N  int // the how manieth call of this Op at this Provider, from 1
+	N  int // counts the calls of this Op at this Provider, from 1
 
 	ID    string // of the workspace; "" where none is named, as with create and list
 	Owner string // of create, find, list and watch

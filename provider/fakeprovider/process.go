@@ -64,7 +64,8 @@ func (p *Process) ReadFile(name string) ([]byte, error) {
 	return p.p.w.files.read(p.path(name))
 }
 
-// WriteFile makes or replaces a file of the workspace, and the folders that it needs. Paths are those of ReadFile.
+// WriteFile makes or replaces a file of the workspace, and the folders that it needs. Paths are those of ReadFile. While
+// the workspace is paused it waits.
 func (p *Process) WriteFile(name string, data []byte) error {
 	if err := p.p.awaitRunning(); err != nil {
 		return err

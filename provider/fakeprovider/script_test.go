@@ -4,7 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"strings"
+	"strconv"
 	"sync"
 	"time"
 
@@ -79,12 +79,14 @@ func (s *script) do(a providertest.Action) (code int) {
 			fmt.Fprintf(p.Stderr, "err %d\n", i)
 		}
 	case providertest.Flood:
-		var page strings.Builder
+		page := make([]byte, 0, 64<<10)
 		for i := 1; i <= a.N; i++ {
-			fmt.Fprintf(&page, "%015d\n", i)
-			if i%200 == 0 || i == a.N {
-				p.Stdout.Write([]byte(page.String()))
-				page.Reset()
+			number := strconv.Itoa(i)
+			page = append(page, "000000000000000"[len(number):]...)
+			page = append(append(page, number...), '\n')
+			if len(page) > 32<<10 || i == a.N {
+				p.Stdout.Write(page)
+				page = page[:0]
 			}
 		}
 	case providertest.Tick:
