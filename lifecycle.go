@@ -253,7 +253,15 @@ func (r *liveRun) insist(ctx context.Context, call func() error) error {
 
 // saveWorkspace records the run's workspace under its fence.
 func (r *liveRun) saveWorkspace(ctx context.Context, w *store.Workspace) error {
-	err := r.insist(ctx, func() error { return r.store.Save(ctx, r.lease, store.Save{Workspace: w}) })
+	unsure := false
+	err := r.insist(ctx, func() error {
+		err := r.store.Save(ctx, r.lease, store.Save{Workspace: w})
+		if unsure && errors.Is(err, store.ErrConflict) {
+			return r.confirm(ctx, w)
+		}
+		unsure = unsure || err != nil
+		return err
+	})
 	if err != nil {
 		return err
 	}

@@ -195,9 +195,12 @@ func (k *keeper) add(ctx context.Context, a *agent) (full bool, err error) {
 // put records a spare.
 func (k *keeper) put(ctx context.Context, w *store.Workspace) error {
 	for failures := 0; ; failures++ {
-		version, err := k.store.PutWorkspace(ctx, store.Lease{}, nil, *w)
+		_, err := k.store.PutWorkspace(ctx, store.Lease{}, nil, *w)
+		if failures > 0 && errors.Is(err, store.ErrConflict) {
+			err = k.confirm(ctx, w)
+		}
 		if err == nil {
-			w.Version = version
+			w.Version++
 			return nil
 		}
 		if errors.Is(err, store.ErrConflict) || errors.Is(err, store.ErrLeaseLost) || !wait(ctx, retryPause(failures)) {

@@ -76,7 +76,7 @@ func (m *maker) create(ctx context.Context, a *agent, row *store.Workspace, unsu
 		switch {
 		case err == nil:
 			return w, nil
-		case errors.Is(err, provider.ErrAmbiguous), late:
+		case errors.Is(err, provider.ErrAmbiguous), late, !refusal(err):
 			unsure = true
 		case errors.Is(err, provider.ErrRateLimited):
 		default:
@@ -86,6 +86,20 @@ func (m *maker) create(ctx context.Context, a *agent, row *store.Workspace, unsu
 			return w, m.refused(ctx, err, unsure)
 		}
 	}
+}
+
+// refusal says whether err is an answer by which nothing was made. An error of no class is none: it is more often a network
+// than a verdict.
+func refusal(err error) bool {
+	for _, class := range []error{
+		provider.ErrQuota, provider.ErrNoCapacity, provider.ErrRateLimited, provider.ErrUnavailable, provider.ErrSuspended,
+		provider.ErrUnauthorized, provider.ErrInvalid, provider.ErrExists, errNothingMade,
+	} {
+		if errors.Is(err, class) {
+			return true
+		}
+	}
+	return false
 }
 
 // createTries bounds how often one create is asked for again before its task goes back in line.
@@ -284,4 +298,17 @@ func lastBytes(b []byte, n int) []byte {
 		return b[len(b)-n:]
 	}
 	return b
+}
+
+// confirm resolves a conflict that follows a write whose answer was lost: nil if the row is what that write made it.
+func (c *core) confirm(ctx context.Context, w *store.Workspace) error {
+	rows, err := c.store.QueryWorkspaces(ctx, store.WorkspaceQuery{Tokens: []string{w.Token}})
+	if err != nil {
+		return err
+	}
+	if len(rows) == 0 || rows[0].Version != w.Version+1 || rows[0].State != w.State || rows[0].Intent != w.Intent ||
+		rows[0].ID != w.ID || rows[0].Task != w.Task {
+		return store.ErrConflict
+	}
+	return nil
 }
