@@ -4,10 +4,8 @@ import (
 	"context"
 	"runtime"
 	"slices"
-	"sync/atomic"
 	"time"
 
-	"github.com/freshet-dev/freshet/queue"
 	"github.com/freshet-dev/freshet/store"
 )
 
@@ -19,14 +17,16 @@ type admitter struct {
 	plans  []store.Plan
 	spares []store.Plan // the same without PathCold
 	names  []string
-	tokens []string // made, not used yet
-
-	limited atomic.Bool // the last pass gave tickets back because of a limit or a hold
+	tokens []string   // made, not used yet
+	line   *queueLine // nil: the Store keeps the line
 }
 
 func newAdmitter(c *core) *admitter {
 	a := &admitter{core: c, woken: make(chan struct{}, 1)}
 	a.timer = newAlarm(a.wake)
+	if c.queue != nil {
+		a.line = newQueueLine(a)
+	}
 	for name, ag := range c.agents {
 		a.names = append(a.names, name)
 		a.plans = append(a.plans, ag.plan)
@@ -40,17 +40,30 @@ func newAdmitter(c *core) *admitter {
 // wake says that there may be work or room.
 func (a *admitter) wake() { poke(a.woken) }
 
-// hinted is told by the line that there may be work. While tickets go back into the line because a limit is in use, the
-// line's hints are of our own making, and are not followed at once.
+// hinted is told by the line that there may be work.
 func (a *admitter) hinted() {
-	if a.limited.Load() {
+	if a.line != nil && a.line.limited.Load() {
 		a.wakeAt(time.Now().Add(hintPause))
 		return
 	}
 	a.wake()
 }
 
-const hintPause = 100 * time.Millisecond
+// freed is told that a run of this tenant and agent gave up its slot.
+func (a *admitter) freed(tenant, agent string) {
+	if a.line != nil {
+		a.line.unskip(tenant, agent)
+	}
+	a.wake()
+}
+
+// changed is told that limits or holds have changed.
+func (a *admitter) changed() {
+	if a.line != nil {
+		a.line.unskipAll()
+	}
+	a.wake()
+}
 
 // wakeAt wakes at a time to come.
 func (a *admitter) wakeAt(t time.Time) { a.timer.at(t) }
@@ -100,10 +113,10 @@ func (a *admitter) pass(ctx context.Context) (full bool, err error) {
 		plans = a.spares
 	}
 	var got store.Claimed
-	if liner, ok := a.store.(store.Liner); ok && a.queue == nil {
-		got, err = liner.ClaimBegin(ctx, a.admission(plans, n), n)
+	if a.line != nil {
+		got, err = a.line.claim(ctx, plans, n)
 	} else {
-		got, err = a.claim(ctx, plans, n)
+		got, err = a.store.(store.Liner).ClaimBegin(ctx, a.admission(plans, n), n)
 	}
 	if err != nil {
 		return false, err
@@ -162,102 +175,6 @@ func (a *admitter) spend(b *store.Begun) {
 			return
 		}
 	}
-}
-
-// claim does with a Queue what a store.Liner does in one step. Tickets of tenants and agents at a limit go back to their
-// place; the pass goes on without them.
-func (a *admitter) claim(ctx context.Context, plans []store.Plan, n int) (got store.Claimed, err error) {
-	req := queue.ClaimRequest{Agents: a.names, Lease: ticketLease}
-	limited := false
-	defer func() { a.limited.Store(limited) }()
-	for len(got.Begun) < n && len(req.SkipTenants) < queue.MaxSkip && len(req.SkipAgents) < queue.MaxSkip {
-		req.N = n - len(got.Begun)
-		claims, err := a.queue.Claim(ctx, req)
-		if err != nil || len(claims) == 0 {
-			return got, err
-		}
-		begins := make([]store.BeginRequest, len(claims))
-		for i, c := range claims {
-			begins[i] = store.BeginRequest{Task: c.Ticket.Task, Generation: c.Ticket.Generation}
-		}
-		begun, err := a.store.Begin(ctx, a.admission(plans, len(begins)), begins)
-		if err != nil {
-			a.release(ctx, claims, 0)
-			return got, err
-		}
-		back, full := a.sort(ctx, claims, begun, &req, &got)
-		limited = limited || len(back) > 0
-		a.limited.Store(limited)
-		a.release(ctx, back, 0)
-		if full {
-			return got, nil
-		}
-	}
-	return got, nil
-}
-
-// sort does with each ticket what its verdict says. back are those to give back; full: the account's limit stands in the way of everything.
-func (a *admitter) sort(ctx context.Context, claims []queue.Claim, begun []store.Begun, req *queue.ClaimRequest, got *store.Claimed) (back []queue.Claim, full bool) {
-	var done []queue.Claim
-	for i := range begun {
-		b := &begun[i]
-		switch b.Verdict {
-		case store.Admitted:
-			done = append(done, claims[i])
-			got.Begun = append(got.Begun, *b)
-		case store.NotYours:
-			done = append(done, claims[i])
-		case store.NotDue:
-			a.release(ctx, claims[i:i+1], time.Until(b.Task.Due))
-		case store.Limited:
-			back = append(back, claims[i])
-			switch {
-			case b.Limit.Tenant != "":
-				req.SkipTenants = appendNew(req.SkipTenants, b.Limit.Tenant)
-			case b.Limit.Agent != "":
-				req.SkipAgents = appendNew(req.SkipAgents, b.Limit.Agent)
-			default:
-				full = true
-			}
-			if b.Evicted != nil {
-				got.Evicted = append(got.Evicted, *b.Evicted)
-			}
-		case store.Held:
-			back = append(back, claims[i])
-			switch {
-			case b.Hold.Tenant != "":
-				req.SkipTenants = appendNew(req.SkipTenants, b.Hold.Tenant)
-			case b.Hold.Agent != "":
-				req.SkipAgents = appendNew(req.SkipAgents, b.Hold.Agent)
-			default:
-				full = true
-			}
-		}
-	}
-	if len(done) > 0 {
-		if err := a.queue.Done(ctx, done); err != nil {
-			a.log.Warn("tickets left to their lease", "tickets", len(done), "err", err)
-		}
-	}
-	return back, full
-}
-
-func (a *admitter) release(ctx context.Context, claims []queue.Claim, after time.Duration) {
-	if len(claims) == 0 {
-		return
-	}
-	if err := a.queue.Release(ctx, claims, max(after, 0)); err != nil {
-		a.log.Warn("tickets left to their lease", "tickets", len(claims), "err", err)
-	}
-}
-
-func appendNew(list []string, s string) []string {
-	for _, have := range list {
-		if have == s {
-			return list
-		}
-	}
-	return append(list, s)
 }
 
 // decided records a decision with its inputs. The keys are documented in docs/operating.md.

@@ -204,7 +204,7 @@ func TestCancelWhileWaitingForRetry(t *testing.T) {
 func TestClientCancelsRun(t *testing.T) {
 	stage(t, oneAgent(freshet.Agent{}), oneProgram(hang), func(w *world) {
 		d := w.start()
-		client := w.member()
+		client := w.client()
 		id := client.submit(freshet.Task{})
 		d.until(id, freshet.StateRunning)
 		began := time.Now()

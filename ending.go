@@ -156,6 +156,7 @@ func (r *liveRun) finishRun(ctx context.Context, out store.Outcome, now time.Tim
 	r.live.remove(r)
 	r.decided("finish", &done.Task, "state", done.Task.State, "code", done.Task.Code, "reason", done.Task.Reason)
 	r.core.finished(&done.Task)
+	r.admit.freed(r.task.Tenant, r.task.Agent)
 	switch {
 	case done.Workspace.Intent == store.IntentDelete:
 		r.reap.deleteNow(ctx, done.Workspace)

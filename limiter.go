@@ -58,7 +58,7 @@ func (c *core) changeLimits(ctx context.Context, change func() error) error {
 		return err
 	}
 	if c.started.Load() {
-		c.admit.wake()
+		c.admit.changed()
 	}
 	return nil
 }

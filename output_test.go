@@ -368,7 +368,7 @@ func TestWatchIsCompleteAndGoesOn(t *testing.T) {
 }
 
 func TestWatchAndWaitEndWithTheirContext(t *testing.T) {
-	play(t, oneAgent(freshet.Agent{}), oneProgram(sleeper(time.Hour)), func(w *world, d *member) {
+	play(t, oneAgent(freshet.Agent{IdleTimeout: -1}), oneProgram(sleeper(time.Hour)), func(w *world, d *member) {
 		id := d.submit(freshet.Task{})
 		ctx, cancel := context.WithTimeout(w.Context(), time.Minute)
 		defer cancel()

@@ -17,12 +17,14 @@ type keeper struct {
 	*core
 	woken chan struct{}
 
-	mu   sync.Mutex           // protects idle
-	idle map[string]time.Time // by token: since when a spare has waited, as far as this process knows
+	mu       sync.Mutex           // protects the fields below
+	idle     map[string]time.Time // by token: since when a spare has waited, as far as this process knows
+	busy     map[string]bool      // by token: members that this process is making or pausing
+	breakers map[string]policy.Breaker
 }
 
 func newKeeper(c *core) *keeper {
-	return &keeper{core: c, woken: make(chan struct{}, 1), idle: map[string]time.Time{}}
+	return &keeper{core: c, woken: make(chan struct{}, 1), idle: map[string]time.Time{}, busy: map[string]bool{}, breakers: map[string]policy.Breaker{}}
 }
 
 // taken is told that a spare was handed out: it is replaced at once.
@@ -142,6 +144,9 @@ func (k *keeper) refill(ctx context.Context, a *agent) error {
 	if err != nil {
 		return err
 	}
+	for i := range rows {
+		k.takeUp(a, rows[i])
+	}
 	target := policy.Target{Warm: a.Pool.Warm, Paused: a.Pool.Paused}
 	do := policy.Refill(target, a.hash, rows)
 	for i := range do.Delete {
@@ -149,10 +154,7 @@ func (k *keeper) refill(ctx context.Context, a *agent) error {
 			return err
 		}
 	}
-	for i := 0; i < do.Create; i++ {
-		if k.pace.outage() != "" {
-			return nil
-		}
+	for i := 0; i < min(do.Create, k.allowed(a.Name, do.Create)); i++ {
 		if full, err := k.add(ctx, a); err != nil || full {
 			return err
 		}
@@ -161,6 +163,74 @@ func (k *keeper) refill(ctx context.Context, a *agent) error {
 		k.pause(a, do.Pause[i])
 	}
 	return nil
+}
+
+// allowed is how many of n members may be made now: none while the provider makes none, or while this agent's keep
+// failing; one as a probe.
+func (k *keeper) allowed(agent string, n int) int {
+	if n == 0 {
+		return 0
+	}
+	now := time.Now()
+	k.mu.Lock()
+	b := k.breakers[agent]
+	if b.Open(now) {
+		k.mu.Unlock()
+		return 0
+	}
+	if b.Tripped() {
+		n = 1
+		k.breakers[agent] = b.Probed(now)
+	}
+	k.mu.Unlock()
+	most, creates := k.pace.room(n)
+	if !creates {
+		return 0
+	}
+	return min(n, most)
+}
+
+// made tells the agent's breaker how making a member ended.
+func (k *keeper) made(agent string, err error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	b := k.breakers[agent]
+	if err == nil {
+		delete(k.breakers, agent)
+		return
+	}
+	k.breakers[agent] = b.Failed(time.Now(), reasonOf(err), provider.RetryAfter(err))
+}
+
+// takeUp goes on with a member that a process began to make or pause and did not finish: it may be gone. If it is not,
+// both do the same to the same workspace, and one of them finds the row changed and lets go.
+func (k *keeper) takeUp(a *agent, row store.Workspace) {
+	begun := row.Intent == store.IntentCreate || row.Intent == store.IntentPause
+	if !begun || row.Spec != a.hash || since(time.Now(), row.Since) < 2*leaseTime {
+		return
+	}
+	if row.Intent == store.IntentPause {
+		k.pause(a, row)
+		return
+	}
+	k.make(a, row, true)
+}
+
+// begin and end keep this process from doing the same to a member twice.
+func (k *keeper) begin(token string) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.busy[token] {
+		return false
+	}
+	k.busy[token] = true
+	return true
+}
+
+func (k *keeper) end(token string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	delete(k.busy, token)
 }
 
 // add reserves one member and makes it; full: the account's limits leave no room, and runs come first.
@@ -177,8 +247,22 @@ func (k *keeper) add(ctx context.Context, a *agent) (full bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	k.make(a, row, false)
+	return false, nil
+}
+
+// make makes a reserved member. unsure: somebody may have created it already.
+func (k *keeper) make(a *agent, row store.Workspace, unsure bool) {
+	if !k.begin(row.Token) {
+		return
+	}
 	k.claims.Go(func(ctx context.Context) {
-		if err := k.maker.make(ctx, a, &row, false, k.put); err != nil {
+		defer k.end(row.Token)
+		err := k.maker.make(ctx, a, &row, unsure, k.put)
+		if ctx.Err() == nil && !errors.Is(err, store.ErrConflict) {
+			k.made(a.Name, err)
+		}
+		if err != nil {
 			if ctx.Err() == nil {
 				k.log.Warn("pool member not made", "agent", a.Name, "token", row.Token, "err", err)
 			}
@@ -189,7 +273,6 @@ func (k *keeper) add(ctx context.Context, a *agent) (full bool, err error) {
 		k.admit.wake()
 		poke(k.woken)
 	})
-	return false, nil
 }
 
 // put records a spare.
@@ -247,10 +330,11 @@ func (k *keeper) retire(ctx context.Context, row store.Workspace) error {
 // pause turns a warm member into a paused one.
 func (k *keeper) pause(a *agent, row store.Workspace) {
 	pauser, ok := provider.As[provider.Pauser](k.provider)
-	if !ok {
+	if !ok || !k.begin(row.Token) {
 		return
 	}
 	k.claims.Go(func(ctx context.Context) {
+		defer k.end(row.Token)
 		row.Intent = store.IntentPause
 		if err := k.put(ctx, &row); err != nil {
 			return // it was taken

@@ -86,7 +86,7 @@ func (r *reaper) freed(ctx context.Context, w store.Workspace) {
 	for failures := 0; failures < reapTries; failures++ {
 		_, err := r.store.PutWorkspace(ctx, store.Lease{}, nil, w)
 		if err == nil || errors.Is(err, store.ErrConflict) || errors.Is(err, store.ErrLeaseLost) {
-			r.admit.wake()
+			r.admit.freed(w.Tenant, w.Agent)
 			return
 		}
 		if !wait(ctx, retryPause(failures)) {

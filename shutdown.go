@@ -48,14 +48,16 @@ func (d *Dispatcher) Shutdown(ctx context.Context) error {
 		d.mu.Unlock()
 		close(d.over)
 	}
-	select {
-	case <-d.over:
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		return d.outcome
-	case <-ctx.Done():
-		return ctx.Err()
+	if was == phaseClosed { // another call is at it, or was
+		select {
+		case <-d.over:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.outcome
 }
 
 // end takes a started dispatcher through the phases.

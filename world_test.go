@@ -87,7 +87,7 @@ func newWorld(t *testing.T, cfg freshet.Config, cloud fakeprovider.Config, line 
 	}
 	if main := cloud.Main; main != nil {
 		cloud.Main = func(ctx context.Context, p *fakeprovider.Process) int {
-			if id := p.Cmd.Env["FRESHET_TASK_ID"]; id != "" && p.Name == "main" {
+			if id := p.Cmd.Env["FRESHET_TASK_ID"]; id != "" && strings.HasSuffix(p.Name, "main") {
 				defer w.check.Enter(ctx, runOf(p.Cmd.Env["FRESHET_RUN_ID"], "", p.Cmd.Env["FRESHET_TENANT"], true))()
 				p.Stdout, p.Stderr = signing{p.Stdout, w.check, id}, signing{p.Stderr, w.check, id}
 			}
@@ -134,20 +134,34 @@ func runOf(id, agent, tenant string, program bool) promise.Run {
 // member makes a dispatcher that was not started.
 func (w *world) member() *member {
 	w.Helper()
+	cfg := w.cfg
 	m := &member{w: w, cloud: w.cloud, link: &link{}}
 	if len(w.members) > 0 {
 		m.cloud = w.cloud.Sibling()
 	}
+	if cfg.Provider == nil {
+		cfg.Provider = m.cloud
+	}
+	return w.join(m, cfg)
+}
+
+// client makes a dispatcher without a provider and without agents.
+func (w *world) client() *member {
+	w.Helper()
+	cfg := w.cfg
+	cfg.Provider, cfg.Agents = nil, nil
+	return w.join(&member{w: w, cloud: w.cloud.Sibling(), link: &link{}}, cfg)
+}
+
+// join connects a dispatcher to the store.
+func (w *world) join(m *member, cfg freshet.Config) *member {
+	w.Helper()
 	var s store.Store = w.mem
 	if w.durable {
 		s = durable{w.mem}
 	}
 	if !w.line {
 		s = struct{ store.Store }{s}
-	}
-	cfg := w.cfg
-	if cfg.Provider == nil {
-		cfg.Provider = m.cloud
 	}
 	cfg.Store = promise.Through(m.link.gate, w.check.Wrap(s))
 	if !w.line {
@@ -278,8 +292,12 @@ func (w *world) abort() {
 func (w *world) verify(up *member) {
 	w.Helper()
 	final := promise.Final{
-		Store: w.mem, Provider: w.cloud.Sibling(), Owner: w.cfg.Name, Drained: !w.unfinished, Grace: 3 * time.Minute,
-		Idle: time.Hour, Calls: w.calls, Goroutines: 15 + 12*len(w.members), Ask: up.ask, Causes: causes,
+		Store: w.mem, Provider: w.cloud.Sibling(), Owner: w.cfg.Name, Drained: !w.unfinished, Ask: up.ask, Causes: causes,
+		Grace: 3 * time.Minute * time.Duration(len(w.members)), // each of them sweeps once
+		Idle:  time.Hour, Calls: w.calls,
+	}
+	if !w.unfinished {
+		final.Goroutines = 15 + 12*len(w.members)
 	}
 	for _, a := range w.cfg.Agents {
 		final.Spares += a.Pool.Warm + a.Pool.Paused

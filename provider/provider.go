@@ -53,7 +53,7 @@ type Provider interface {
 	Delete(ctx context.Context, id string) error
 
 	// StartProcess starts cmd in a workspace that is Ready and returns at once. name is the identity of the process
-	// within its workspace: a name that was used before is ErrExists and starts nothing, also when that process has
+	// within its workspace, 1 to 128 bytes [a-zA-Z0-9._-]: a name that was used before is ErrExists and starts nothing, also when that process has
 	// ended. Where Capabilities.Attach is true the process outlives the host process that started it. ErrConflict
 	// when the workspace is not in a state to start it (paused, deleting), ErrNotFound when it is gone.
 	StartProcess(ctx context.Context, id, name string, cmd Cmd) (Process, error)

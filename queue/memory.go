@@ -3,6 +3,7 @@ package queue
 import (
 	"container/heap"
 	"context"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -133,7 +134,7 @@ func (m *Memory) Release(ctx context.Context, claims []Claim, after time.Duratio
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := time.Now()
-	for _, c := range claims {
+	for _, c := range slices.Backward(claims) { // as the line can forget what was taken last
 		if h := m.holdLocked(c); h != nil {
 			if after > 0 {
 				h.item.Due = now.Add(after)

@@ -349,6 +349,9 @@ func (x *admission) claim(n int) (out Claimed) {
 		p := x.plans[t.Agent]
 		at, blocked, _ := x.berth(p, t.Tenant)
 		if !blocked {
+			if out.Begun == nil { // rows are large: copy few of them while it grows
+				out.Begun = make([]Begun, 0, min(n, x.tally.queued, 64))
+			}
 			out.Begun = append(out.Begun, x.begin(t, p, at))
 			continue
 		}
@@ -358,7 +361,7 @@ func (x *admission) claim(n int) (out Claimed) {
 		evicted, enough = x.evict(at.holds, len(x.ledger.rows))
 		out.Evicted = append(out.Evicted, evicted...)
 	}
-	for _, item := range waiting {
+	for _, item := range slices.Backward(waiting) { // as the line can forget what was taken last
 		x.line.Return(item)
 	}
 	return out

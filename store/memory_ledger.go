@@ -96,14 +96,18 @@ func (l *ledger) reshelve(s *slot, to shelf) bool {
 	return true
 }
 
-// put appends a row to the list under key.
+// put puts a row into the list under key, in its place by Since: nearly always the last.
 func put[K comparable](lists map[K]*list.List, key K, s *slot) *list.Element {
 	l := lists[key]
 	if l == nil {
 		l = list.New()
 		lists[key] = l
 	}
-	return l.PushBack(s)
+	e := l.PushBack(s)
+	for before := e.Prev(); before != nil && before.Value.(*slot).Since.After(s.Since); before = e.Prev() {
+		l.MoveBefore(e, before)
+	}
+	return e
 }
 
 // take removes an element from the list under key, and the list when it is empty. It returns nil.

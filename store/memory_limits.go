@@ -113,7 +113,7 @@ func (b *books) acceptTenant(now time.Time, name string, l TenantLimits, n int) 
 		err := &LimitError{Limit: LimitTenantPerHour, Tenant: name, Max: float64(l.PerHour), InUse: float64(used)}
 		if n <= l.PerHour {
 			last := t.window[used+n-l.PerHour-1] // of those that must leave first
-			err.RetryAfter = last.Add(time.Hour).Sub(now)
+			err.RetryAfter = last + time.Hour - now.Sub(b.tally.start)
 		}
 		return err
 	}

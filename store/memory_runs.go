@@ -34,13 +34,14 @@ func (m *Memory) Adopt(ctx context.Context, a Admission, n int) ([]Begun, error)
 			t.Crashes++
 		}
 		b.fence++
+		for _, s := range t.slots {
+			if w := s.Workspace; w.Fence == t.Fence { // not what an earlier run has left to be deleted
+				w.Fence = b.fence
+				b.replaceRow(now, s, w)
+			}
+		}
 		t.Fence = b.fence
 		t.Runner, t.LeaseEnd, t.detached = a.Runner, now.Add(a.Lease), false
-		for _, s := range t.slots {
-			w := s.Workspace
-			w.Fence = t.Fence
-			b.replaceRow(now, s, w)
-		}
 		b.record(now, t)
 		out = append(out, t.admitted(b.ledger.rows[t.Workspace]))
 	}

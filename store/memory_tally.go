@@ -77,6 +77,7 @@ type tallies struct {
 	tenants  map[string]*tenantTally
 	agents   map[string]*agentTally
 	recent   *list.List // tenants whose window is not empty, by their last submission
+	start    time.Time  // from which windows count
 }
 
 // tenantTally is what one tenant holds. It exists while anything in it is not zero.
@@ -84,8 +85,8 @@ type tenantTally struct {
 	name   string
 	held   amount // by its runs
 	queued int
-	window []time.Time   // of its submissions in the last hour, oldest first
-	recent *list.Element // nil: the window is empty
+	window []time.Duration // when its submissions of the last hour came, oldest first
+	recent *list.Element   // nil: the window is empty
 }
 
 // agentTally is what one agent holds. It exists while anything in it is not zero.
@@ -96,7 +97,9 @@ type agentTally struct {
 }
 
 func newTallies() tallies {
-	return tallies{tenants: make(map[string]*tenantTally), agents: make(map[string]*agentTally), recent: list.New()}
+	return tallies{
+		tenants: make(map[string]*tenantTally), agents: make(map[string]*agentTally), recent: list.New(), start: time.Now(),
+	}
 }
 
 func (ta *tallies) tenant(name string) *tenantTally {
@@ -143,7 +146,7 @@ func (b *books) unpark(tenant string) {
 // submitted adds n submissions to a tenant's window.
 func (ta *tallies) submitted(now time.Time, t *tenantTally, n int) {
 	for range n {
-		t.window = append(t.window, now)
+		t.window = append(t.window, now.Sub(ta.start))
 	}
 	if t.recent == nil {
 		t.recent = ta.recent.PushBack(t)
@@ -154,8 +157,8 @@ func (ta *tallies) submitted(now time.Time, t *tenantTally, n int) {
 
 // slide drops what has left the tenant's window.
 func (ta *tallies) slide(now time.Time, t *tenantTally) {
-	gone := 0
-	for gone < len(t.window) && now.Sub(t.window[gone]) >= time.Hour {
+	gone, left := 0, now.Sub(ta.start)-time.Hour // what came until then has left
+	for gone < len(t.window) && t.window[gone] <= left {
 		gone++
 	}
 	if t.window = t.window[gone:]; len(t.window) == 0 && t.recent != nil {
@@ -168,9 +171,10 @@ func (ta *tallies) slide(now time.Time, t *tenantTally) {
 func (b *books) forgetWindows(now time.Time) {
 	for e := b.tally.recent.Front(); e != nil; e = b.tally.recent.Front() {
 		t := e.Value.(*tenantTally)
-		if b.tally.slide(now, t); t.recent != nil {
+		if t.window[len(t.window)-1] > now.Sub(b.tally.start)-time.Hour {
 			return
 		}
+		b.tally.slide(now, t)
 		b.dropTenant(t.name, t)
 	}
 }

@@ -16,7 +16,8 @@
 //   - A tenant that has nothing to take, is passed over or parked saves up nothing, and owes nothing when it is back.
 //     So nothing at all is kept of a tenant without items.
 //   - A return moves the tag back by what the service cost, but not behind the virtual time: what others were given
-//     meanwhile is not made up for.
+//     meanwhile is not made up for. The return of what was taken last turns the virtual time back too, so that taking
+//     several and giving them back in reverse order leaves no trace.
 package line
 
 import "time"
@@ -34,6 +35,8 @@ type Item struct {
 
 	seq  int64   // its place among all; 0: it was never in the line
 	cost float64 // what Take charged for it
+	// The virtual time before Take and after it: who gives back the last that was taken turns it back.
+	before, served float64
 }
 
 // Line is the order of service. It is not safe for concurrent use. Push, Take, Return and Remove cost O(log n). A now
@@ -110,7 +113,9 @@ func (l *Line) Take(now time.Time, eligible func(agent, tenant string) bool) (It
 // serve takes the first item of q and charges its tenant.
 func (l *Line) serve(q *queue) Item {
 	f, e := q.flow, q.items.first()
+	e.before = f.band.clock
 	f.band.clock = f.next()
+	e.served = f.band.clock
 	e.cost = f.tenant.cost()
 	l.retag(f, f.band.clock+e.cost)
 	l.drop(e)
@@ -121,6 +126,9 @@ func (l *Line) serve(q *queue) Item {
 // A newer generation that came meanwhile stays instead. An item that is back already is only moved to its Due.
 func (l *Line) Return(it Item) {
 	refund := it.cost
+	if b := l.bands[it.Priority]; b != nil && refund > 0 && b.clock == it.served {
+		b.clock = it.before
+	}
 	it.cost = 0
 	switch old := l.items[it.ID]; {
 	case old == nil:

@@ -151,7 +151,9 @@ func (m *model) Take(now time.Time, eligible func(agent, tenant string) bool) (I
 			if !answers[pair] {
 				continue
 			}
+			it.before = m.clock[f.priority]
 			m.clock[f.priority] = max(f.tag, m.clock[f.priority])
+			it.served = m.clock[f.priority]
 			it.cost = m.cost(f.tenant)
 			f.tag = m.clock[f.priority] + it.cost
 			m.drop(it)
@@ -163,6 +165,9 @@ func (m *model) Take(now time.Time, eligible func(agent, tenant string) bool) (I
 
 func (m *model) Return(it Item) {
 	refund := it.cost
+	if clock, ok := m.clock[it.Priority]; ok && refund > 0 && clock == it.served {
+		m.clock[it.Priority] = it.before
+	}
 	it.cost = 0
 	if old := m.find(it.ID); old == nil || old.Generation < it.Generation || old.seq == it.seq {
 		if old != nil {

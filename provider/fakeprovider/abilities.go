@@ -214,7 +214,7 @@ func (p abilities) Check(ctx context.Context, id string) error {
 	})
 }
 
-// Resize implements provider.Resizer.
+// Resize implements provider.Resizer. It wakes watchers; nothing else can be seen of it.
 func (p abilities) Resize(ctx context.Context, id string, r provider.Resources) error {
 	return act(ctx, p.c, Call{Op: "resize", ID: id}, func(Fault) error {
 		if r.CPU < 0 || r.MemoryMB < 0 || r.DiskMB < 0 {
@@ -301,7 +301,7 @@ func (p abilities) KeepAlive(ctx context.Context, id string, ttl time.Duration) 
 		if end := w.Created.Add(c.caps.MaxLifetime); c.caps.MaxLifetime > 0 && w.Expires.After(end) {
 			w.Expires = end
 		}
-		c.scheduleLocked(w)
+		c.due.place(w)
 		return nil
 	})
 }

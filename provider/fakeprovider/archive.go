@@ -13,7 +13,7 @@ import (
 // Upload implements provider.Filer. Names and links of the archive must stay within dir.
 func (p abilities) Upload(ctx context.Context, id, dir string, tar io.Reader) error {
 	return act(ctx, p.c, Call{Op: "upload", ID: id}, func(Fault) error {
-		w, err := p.c.cloud.ready("upload", id)
+		w, err := p.ready("upload", id)
 		if err != nil {
 			return err
 		}
@@ -27,7 +27,7 @@ func (p abilities) Upload(ctx context.Context, id, dir string, tar io.Reader) er
 // Download implements provider.Filer.
 func (p abilities) Download(ctx context.Context, id, path string) (tar io.ReadCloser, err error) {
 	return do(ctx, p.c, Call{Op: "download", ID: id}, func(Fault) (io.ReadCloser, error) {
-		w, err := p.c.cloud.ready("download", id)
+		w, err := p.ready("download", id)
 		if err != nil {
 			return nil, err
 		}
@@ -71,7 +71,9 @@ func (p abilities) DeleteSnapshot(ctx context.Context, snapshot string) error {
 	})
 }
 
-func (c *cloud) ready(op, id string) (*workspace, error) {
+// ready finds a workspace that is running. What is done with its files then needs no lock of the cloud.
+func (p abilities) ready(op, id string) (*workspace, error) {
+	c := p.c.cloud
 	c.lock()
 	defer c.unlock()
 	return c.readyLocked(op, id)

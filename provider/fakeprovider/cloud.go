@@ -30,7 +30,7 @@ type cloud struct {
 	made       int64 // workspaces so far
 	shot       int64 // snapshots so far
 	workspaces map[string]*workspace
-	tokens     map[tokenKey]*workspace // the oldest of its token; the others follow as twins
+	tokens     tokens
 	owners     map[string]map[*workspace]struct{}
 	snapshots  map[string]map[string]node
 	watchers   map[*watcher]struct{}
@@ -40,10 +40,8 @@ type cloud struct {
 	timerAt    time.Time   // zero: not set
 	inUse      int         // workspaces that count against the capacity
 	peak       int
-	paced      time.Time // when all creates so far are paid for, at CreatesPerSecond
+	pace       pace
 }
-
-type tokenKey struct{ owner, token string }
 
 // lease is one holding of an owner's name.
 type lease struct{ holder *client }
@@ -54,7 +52,8 @@ func newCloud(cfg Config) *cloud {
 		scope:      "fake-" + strings.ToLower(rand.Text()[:8]),
 		ended:      make(chan struct{}),
 		workspaces: make(map[string]*workspace),
-		tokens:     make(map[tokenKey]*workspace),
+		tokens:     make(tokens),
+		pace:       newPace(cfg),
 		owners:     make(map[string]map[*workspace]struct{}),
 		snapshots:  make(map[string]map[string]node),
 		watchers:   make(map[*watcher]struct{}),
@@ -157,18 +156,10 @@ func (c *cloud) addLocked(req provider.CreateRequest, boot time.Duration, fails 
 		c.owners[w.Owner] = make(map[*workspace]struct{})
 	}
 	c.owners[w.Owner][w] = struct{}{}
-	key := tokenKey{w.Owner, w.Token}
-	if first := c.tokens[key]; first == nil {
-		c.tokens[key] = w
-	} else {
-		for first.twin != nil {
-			first = first.twin
-		}
-		first.twin = w
-	}
+	c.tokens.add(w)
 	c.countLocked(+1)
 	if boot > 0 {
-		c.scheduleLocked(w)
+		c.due.place(w)
 		c.wakeLocked(w)
 	} else {
 		c.settleLocked(w)
@@ -190,29 +181,12 @@ func (c *cloud) removeLocked(w *workspace) {
 	} else {
 		delete(mine, w)
 	}
-	c.forgetTokenLocked(w)
+	c.tokens.remove(w)
 	for _, p := range w.processes {
 		p.vanish()
 	}
 	w.State, w.Ready = gone, false
 	c.wakeLocked(w)
-}
-
-func (c *cloud) forgetTokenLocked(w *workspace) {
-	key := tokenKey{w.Owner, w.Token}
-	at := c.tokens[key]
-	if at == w {
-		if w.twin == nil {
-			delete(c.tokens, key)
-		} else {
-			c.tokens[key] = w.twin
-		}
-		return
-	}
-	for at.twin != w {
-		at = at.twin
-	}
-	at.twin = w.twin
 }
 
 // moveLocked puts a workspace in a state in which it stays until then, if at is not zero.
@@ -226,7 +200,7 @@ func (c *cloud) moveLocked(w *workspace, s, then provider.State, at time.Time) {
 	}
 	w.State, w.Ready = s, s == provider.Running
 	w.then, w.at = then, at
-	c.scheduleLocked(w)
+	c.due.place(w)
 	c.wakeLocked(w)
 }
 
@@ -244,19 +218,6 @@ func (c *cloud) settleLocked(w *workspace) {
 		}
 	}
 	c.moveLocked(w, w.then, "", time.Time{})
-}
-
-// scheduleLocked puts a workspace in its place among those that have something due.
-func (c *cloud) scheduleLocked(w *workspace) {
-	switch {
-	case w.due().IsZero() && w.index >= 0:
-		heap.Remove(&c.due, w.index)
-	case w.due().IsZero():
-	case w.index >= 0:
-		heap.Fix(&c.due, w.index)
-	default:
-		heap.Push(&c.due, w)
-	}
 }
 
 // wakeLocked tells watchers and waiting calls that a workspace has changed.
@@ -282,23 +243,6 @@ func (c *cloud) countLocked(n int) {
 
 func (c *cloud) fullLocked() bool {
 	return c.cfg.Capacity > 0 && c.inUse >= c.cfg.Capacity
-}
-
-// paceLocked takes one create from the allowed rate, or says how long to wait for it.
-func (c *cloud) paceLocked(now time.Time) (wait time.Duration) {
-	if c.cfg.CreatesPerSecond <= 0 {
-		return 0
-	}
-	each := time.Duration(float64(time.Second) / c.cfg.CreatesPerSecond)
-	if c.paced.Before(now) {
-		c.paced = now
-	}
-	saved := each * time.Duration(max(1, c.cfg.CreateBurst)-1)
-	if wait := c.paced.Sub(now) - saved; wait > 0 {
-		return wait
-	}
-	c.paced = c.paced.Add(each)
-	return 0
 }
 
 func (c *cloud) vanish(id string) {

@@ -2,7 +2,7 @@ package fakeprovider
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"path"
@@ -14,7 +14,7 @@ import (
 	"github.com/freshet-dev/freshet/provider"
 )
 
-var errEnded = errors.New("fakeprovider: process has ended")
+var errEnded = fmt.Errorf("fakeprovider: process has ended: %w", io.ErrClosedPipe)
 
 // Process is a process as its Main sees it. Its methods and writers may be used from many goroutines, until Main
 // returns.
@@ -24,7 +24,7 @@ type Process struct {
 	Cmd       provider.Cmd
 
 	// What is written is kept for Output. While the workspace is paused, writes wait. After the end of the process they
-	// fail with io.ErrClosedPipe.
+	// fail with an io.ErrClosedPipe, as do Sleep and WriteFile.
 	Stdout, Stderr io.Writer
 
 	p *process
@@ -215,7 +215,7 @@ func (p *process) awaitRunning() error {
 		p.mu.Unlock()
 		switch {
 		case ended:
-			return io.ErrClosedPipe
+			return errEnded
 		case resumed == nil:
 			return nil
 		}

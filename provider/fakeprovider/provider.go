@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/freshet-dev/freshet/provider"
@@ -167,7 +168,7 @@ func (c *cloud) createLocked(req provider.CreateRequest, boot time.Duration, fai
 	if c.closed {
 		return nil, failure("create", provider.ErrUnavailable, "the provider is closed")
 	}
-	if wait := c.paceLocked(time.Now()); wait > 0 {
+	if wait := c.pace.take(time.Now()); wait > 0 {
 		return nil, &provider.Error{Op: "create", Class: provider.ErrRateLimited, RetryAfter: wait}
 	}
 	if w := c.tokens[tokenKey{req.Owner, req.Token}]; w != nil && c.caps.Create == provider.Idempotent {
@@ -229,8 +230,8 @@ func (p core) Delete(ctx context.Context, id string) error {
 func (p core) StartProcess(ctx context.Context, id, name string, cmd provider.Cmd) (provider.Process, error) {
 	call := Call{Op: "start", ID: id, Name: name}
 	return do(ctx, p.c, call, func(Fault) (provider.Process, error) {
-		if name == "" || len(cmd.Args) == 0 {
-			return nil, failure("start", provider.ErrInvalid, "a process needs a name and arguments")
+		if !validName(name) || len(cmd.Args) == 0 {
+			return nil, failure("start", provider.ErrInvalid, "a process needs arguments and a name of 1 to 128 bytes [a-zA-Z0-9._-]")
 		}
 		c := p.c.cloud
 		c.lock()
@@ -249,6 +250,11 @@ func (p core) StartProcess(ctx context.Context, id, name string, cmd provider.Cm
 		w.processes[name] = proc
 		return handle{p.c, proc}, nil
 	})
+}
+
+func validName(name string) bool {
+	const allowed = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
+	return name != "" && len(name) <= 128 && strings.Trim(name, allowed) == ""
 }
 
 // seen is a workspace as a call with this fault sees it.

@@ -1,6 +1,7 @@
 package fakeprovider
 
 import (
+	"container/heap"
 	"reflect"
 	"sync/atomic"
 	"time"
@@ -64,6 +65,19 @@ func (h dueHeap) Swap(i, j int) {
 	h[i].index, h[j].index = i, j
 }
 
+// place puts a workspace where it belongs, or takes it out when it has nothing due.
+func (h *dueHeap) place(w *workspace) {
+	switch {
+	case w.due().IsZero() && w.index >= 0:
+		heap.Remove(h, w.index)
+	case w.due().IsZero():
+	case w.index >= 0:
+		heap.Fix(h, w.index)
+	default:
+		heap.Push(h, w)
+	}
+}
+
 func (h *dueHeap) Push(x any) {
 	w := x.(*workspace)
 	w.index = len(*h)
@@ -77,4 +91,66 @@ func (h *dueHeap) Pop() any {
 	*h = old[:len(old)-1]
 	w.index = -1
 	return w
+}
+
+// tokens finds workspaces by their tokens: the oldest of each; the others follow it as twins.
+type tokens map[tokenKey]*workspace
+
+type tokenKey struct{ owner, token string }
+
+func (t tokens) add(w *workspace) {
+	key := tokenKey{w.Owner, w.Token}
+	last := t[key]
+	if last == nil {
+		t[key] = w
+		return
+	}
+	for last.twin != nil {
+		last = last.twin
+	}
+	last.twin = w
+}
+
+func (t tokens) remove(w *workspace) {
+	key := tokenKey{w.Owner, w.Token}
+	before := t[key]
+	if before == w {
+		if w.twin == nil {
+			delete(t, key)
+		} else {
+			t[key] = w.twin
+		}
+		return
+	}
+	for before.twin != w {
+		before = before.twin
+	}
+	before.twin = w.twin
+}
+
+// pace is the rate at which creates are accepted.
+type pace struct {
+	each  time.Duration // the price of one; 0: nothing
+	saved time.Duration // how far ahead of now they may be paid for later
+	paid  time.Time     // when all so far are paid for
+}
+
+func newPace(cfg Config) pace {
+	if cfg.CreatesPerSecond <= 0 {
+		return pace{}
+	}
+	each := time.Duration(float64(time.Second) / cfg.CreatesPerSecond)
+	return pace{each: each, saved: each * time.Duration(max(1, cfg.CreateBurst)-1)}
+}
+
+// take accepts one create, or says how long to wait for it.
+func (p *pace) take(now time.Time) (wait time.Duration) {
+	if p.paid.Before(now) {
+		p.paid = now
+	}
+	if wait := p.paid.Sub(now) - p.saved; wait > 0 {
+		return wait
+	}
+	p.paid = p.paid.Add(p.each)
+	return 0
 }

@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -234,9 +235,11 @@ func TestRefusedRequests(t *testing.T) {
 		wantErr(t, "Create", err, provider.ErrInvalid)
 	}
 	w := create(t, p, "t")
-	_, err := p.StartProcess(t.Context(), w.ID, "", provider.Cmd{Args: []string{"a"}})
-	wantErr(t, "StartProcess without a name", err, provider.ErrInvalid)
-	_, err = p.StartProcess(t.Context(), w.ID, "a", provider.Cmd{})
+	for _, name := range []string{"", "a b", "a/b", "ä", strings.Repeat("a", 129)} {
+		_, err := p.StartProcess(t.Context(), w.ID, name, provider.Cmd{Args: []string{"a"}})
+		wantErr(t, "StartProcess with a name that is not allowed", err, provider.ErrInvalid)
+	}
+	_, err := p.StartProcess(t.Context(), w.ID, "a", provider.Cmd{})
 	wantErr(t, "StartProcess without a program", err, provider.ErrInvalid)
 	wantErr(t, "Resize", p.Resize(t.Context(), w.ID, provider.Resources{CPU: -1}), provider.ErrInvalid)
 	if n := len(p.Workspaces()); n != 1 {
