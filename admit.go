@@ -107,6 +107,8 @@ func (a *admitter) loop(ctx context.Context) {
 
 // pass claims once and launches what was begun; full: there may be more.
 func (a *admitter) pass(ctx context.Context) (full bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
 	n, creates := a.pace.room(claimBatch)
 	plans := a.plans
 	if !creates {
@@ -114,7 +116,7 @@ func (a *admitter) pass(ctx context.Context) (full bool, err error) {
 	}
 	var got store.Claimed
 	if a.line != nil {
-		got, err = a.line.claim(ctx, plans, n)
+		got, err = a.line.claim(ctx, plans, n, creates)
 	} else {
 		got, err = a.store.(store.Liner).ClaimBegin(ctx, a.admission(plans, n), n)
 	}

@@ -96,14 +96,14 @@ func compile(a Agent, caps provider.Capabilities, pauses bool) (*agent, error) {
 	if err != nil {
 		bad("Options do not encode as JSON: %v", err)
 	}
-	for k := range a.Env {
-		if k == "" || strings.ContainsAny(k, "=\x00") {
-			bad("Env has an empty name, or one with '=' or NUL")
+	for k, v := range a.Env {
+		if k == "" || strings.ContainsAny(k, "=\x00") || strings.ContainsRune(v, 0) {
+			bad("Env has an empty name, a name with '=' or a NUL")
 		}
 	}
 	for i, c := range a.Setup {
-		if len(c.Args) == 0 {
-			bad("Setup[%d] has no Args", i)
+		if len(c.Args) == 0 || c.Args[0] == "" {
+			bad("Setup[%d] has no program", i)
 		}
 	}
 	for name, d := range map[string]time.Duration{

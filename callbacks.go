@@ -73,6 +73,8 @@ func (s *sweeper) deliverOne(ctx context.Context, id string) {
 	if !s.take(id) {
 		return
 	}
+	ctx, cancel := context.WithTimeout(ctx, slowTimeout)
+	defer cancel()
 	t, err := s.task(ctx, store.TaskQuery{IDs: []string{id}})
 	switch {
 	case errors.Is(err, store.ErrNotFound):

@@ -35,6 +35,8 @@ func (r *Run) Checkpoint(ctx context.Context, state []byte) error {
 // save writes the next checkpoint. The record is written last, so one that is torn is never seen; the one before it is
 // kept until then, and one more in case its bytes were damaged. Without setState the last state stays.
 func (r *liveRun) save(ctx context.Context, state []byte, setState bool) error {
+	ctx, cancel := context.WithTimeout(ctx, slowTimeout)
+	defer cancel()
 	if !r.log.beginWrite(ctx) {
 		return context.Cause(ctx)
 	}
@@ -55,7 +57,11 @@ func (r *liveRun) save(ctx context.Context, state []byte, setState bool) error {
 	}
 	var drop []store.EntryKey
 	var blobs []string
-	entries, err := r.store.Entries(ctx, r.task.ID, store.EntryCheckpoint)
+	var entries []store.Entry
+	err := bounded(ctx, func(ctx context.Context) (err error) {
+		entries, err = r.store.Entries(ctx, r.task.ID, store.EntryCheckpoint)
+		return err
+	})
 	if err != nil {
 		return err
 	}
@@ -65,9 +71,11 @@ func (r *liveRun) save(ctx context.Context, state []byte, setState bool) error {
 			blobs = append(blobs, entries[i].Blob)
 		}
 	}
-	err = r.store.Save(ctx, r.lease, store.Save{Drop: drop, Entries: []store.Entry{
-		{Kind: store.EntryCheckpoint, Name: next.name, Data: next.state, Blob: next.blob, Size: next.size},
-	}})
+	err = bounded(ctx, func(ctx context.Context) error {
+		return r.store.Save(ctx, r.lease, store.Save{Drop: drop, Entries: []store.Entry{
+			{Kind: store.EntryCheckpoint, Name: next.name, Data: next.state, Blob: next.blob, Size: next.size},
+		}})
+	})
 	if err != nil {
 		if errors.Is(err, store.ErrLeaseLost) {
 			r.stop(ErrLeaseLost)

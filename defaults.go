@@ -25,6 +25,7 @@ const (
 	stuckTime     = 30 * time.Second // an intent nobody has carried out for so long is taken up by the sweep
 	bootTimeout   = 10 * time.Minute // of a workspace, from create to ready
 	keepAliveTime = 15 * time.Minute // the provider's own time-out, while a dispatcher lives
+	storeTimeout  = 10 * time.Second // of one call to the Store or Queue
 	callTimeout   = time.Minute      // of one quick call to the provider
 	slowTimeout   = 10 * time.Minute // of pause, resume, snapshot and moving files
 	maxCrashes    = 5

@@ -66,7 +66,11 @@ func (f *finisher) write(ctx context.Context, batch []*ending) {
 		outs[i] = e.out
 	}
 	for failures := 0; ; failures++ {
-		done, err := f.store.Finish(ctx, outs)
+		var done []store.Finished
+		err := bounded(ctx, func(ctx context.Context) (err error) {
+			done, err = f.store.Finish(ctx, outs)
+			return err
+		})
 		if err == nil {
 			for i, e := range batch {
 				e.done <- f.settle(ctx, e.out, done[i], failures > 0)

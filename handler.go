@@ -155,5 +155,5 @@ func Step[T any](ctx context.Context, run *Run, name string, fn func(context.Con
 
 // saveEntries records entries under the run's fence, and repeats while the Store does not answer.
 func (r *liveRun) saveEntries(ctx context.Context, entries ...store.Entry) error {
-	return r.insist(ctx, func() error { return r.store.Save(ctx, r.lease, store.Save{Entries: entries}) })
+	return r.insist(ctx, func(ctx context.Context) error { return r.store.Save(ctx, r.lease, store.Save{Entries: entries}) })
 }

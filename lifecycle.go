@@ -225,7 +225,7 @@ func (r *liveRun) prepare(ctx context.Context) error {
 	if r.task.State == store.StateRunning {
 		return nil
 	}
-	err = r.insist(ctx, func() error {
+	err = r.insist(ctx, func(ctx context.Context) error {
 		return r.store.Save(ctx, r.lease, store.Save{Status: &store.Change{State: store.StateRunning}})
 	})
 	if err == nil {
@@ -235,9 +235,9 @@ func (r *liveRun) prepare(ctx context.Context) error {
 }
 
 // insist repeats a call to the Store while it does not answer. A lease that is lost ends the run.
-func (r *liveRun) insist(ctx context.Context, call func() error) error {
+func (r *liveRun) insist(ctx context.Context, call func(context.Context) error) error {
 	for failures := 0; ; failures++ {
-		err := call()
+		err := bounded(ctx, call)
 		switch {
 		case err == nil, errors.Is(err, store.ErrNotFound), errors.Is(err, ErrInvalid):
 			return err
@@ -251,10 +251,17 @@ func (r *liveRun) insist(ctx context.Context, call func() error) error {
 	}
 }
 
+// bounded gives one call to the Store its time.
+func bounded(ctx context.Context, call func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	return call(ctx)
+}
+
 // saveWorkspace records the run's workspace under its fence.
 func (r *liveRun) saveWorkspace(ctx context.Context, w *store.Workspace) error {
 	unsure := false
-	err := r.insist(ctx, func() error {
+	err := r.insist(ctx, func(ctx context.Context) error {
 		err := r.store.Save(ctx, r.lease, store.Save{Workspace: w})
 		if unsure && errors.Is(err, store.ErrConflict) {
 			return r.confirm(ctx, w)

@@ -366,7 +366,7 @@ func TestTenantsShareByWeight(t *testing.T) {
 				w.Error(err)
 			}
 		}
-		if broken := w.check.Check(w.Context(), promise.Final{Store: w.mem, Fair: map[string]int{"greedy": 1, "gold": 3, "small": 1}, Bound: 4.0 / 3}); len(broken) > 0 {
+		if broken := w.check.Check(w.Context(), promise.Final{Store: w.mem, Fair: map[string]int{"greedy": 1, "gold": 3, "small": 1}, Bound: 2}); len(broken) > 0 {
 			w.Errorf("%s", promise.String(broken))
 		}
 	})

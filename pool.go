@@ -100,6 +100,8 @@ func (k *keeper) loop(ctx context.Context) {
 // check looks at all spares with one List, so that handing one out needs no call. One that is found gone or failed is
 // retired at once: it has nothing to lose.
 func (k *keeper) check(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
 	held, err := k.store.Acquire(ctx, "pool", k.runner, leaseTime)
 	if err != nil || !held {
 		return err
@@ -136,6 +138,8 @@ func (k *keeper) check(ctx context.Context) error {
 
 // refill compares one agent's members with what they should be, and begins what is missing.
 func (k *keeper) refill(ctx context.Context, a *agent) error {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
 	held, err := k.store.Acquire(ctx, "pool/"+a.Name, k.runner, leaseTime)
 	if err != nil || !held {
 		return err
@@ -278,7 +282,10 @@ func (k *keeper) make(a *agent, row store.Workspace, unsure bool) {
 // put records a spare.
 func (k *keeper) put(ctx context.Context, w *store.Workspace) error {
 	for failures := 0; ; failures++ {
-		_, err := k.store.PutWorkspace(ctx, store.Lease{}, nil, *w)
+		err := bounded(ctx, func(ctx context.Context) error {
+			_, err := k.store.PutWorkspace(ctx, store.Lease{}, nil, *w)
+			return err
+		})
 		if failures > 0 && errors.Is(err, store.ErrConflict) {
 			err = k.confirm(ctx, w)
 		}

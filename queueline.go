@@ -18,6 +18,7 @@ import (
 type queueLine struct {
 	*admitter
 	batch   int         // tickets to claim at once: as many as lately could be begun
+	looked  time.Time   // when batch last grew although nothing could
 	limited atomic.Bool // the last pass gave tickets back, which makes the line hint at work that is none
 
 	mu      sync.Mutex // protects the fields below
@@ -29,6 +30,7 @@ type queueLine struct {
 const (
 	hintPause  = 100 * time.Millisecond
 	leastBatch = 1
+	deepest    = 64 // tickets to look at while the first ones cannot begin
 )
 
 func newQueueLine(a *admitter) *queueLine {
@@ -77,10 +79,15 @@ func (l *queueLine) skip(tenant, agent string) bool {
 	return true
 }
 
-// claim begins at most n runs.
-func (l *queueLine) claim(ctx context.Context, plans []store.Plan, n int) (got store.Claimed, err error) {
+// claim begins at most n runs. Without creates only spares are handed out, and an agent that has none is not at a limit.
+func (l *queueLine) claim(ctx context.Context, plans []store.Plan, n int, creates bool) (got store.Claimed, err error) {
 	limited := false
 	defer func() { l.limited.Store(limited) }()
+	defer func() {
+		if now := time.Now(); len(got.Begun) == 0 && now.Sub(l.looked) >= pollInterval {
+			l.looked, l.batch = now, min(2*l.batch, deepest) // perhaps something further back can begin
+		}
+	}()
 	for len(got.Begun) < n {
 		tenants, agents, full := l.skipped(time.Now())
 		if full {
@@ -104,11 +111,17 @@ func (l *queueLine) claim(ctx context.Context, plans []store.Plan, n int) (got s
 		}
 		before := len(got.Begun)
 		back, stop := l.sort(ctx, claims, begun, &got)
+		if !creates {
+			l.unskipAll()
+			stop = stop || len(back) > 0
+		}
 		if len(back) > 0 {
 			limited = true
 			l.limited.Store(true)
 			l.release(ctx, back, 0)
-			l.batch = max(leastBatch, min(2*(len(got.Begun)-before), claimBatch))
+			if begun := len(got.Begun) - before; begun > 0 {
+				l.batch = min(2*begun, claimBatch)
+			}
 		} else {
 			l.batch = min(2*l.batch, claimBatch)
 		}

@@ -84,7 +84,10 @@ func (r *reaper) try(ctx context.Context, w *store.Workspace) (gone bool, err er
 func (r *reaper) freed(ctx context.Context, w store.Workspace) {
 	w.State = store.WorkspaceGone
 	for failures := 0; failures < reapTries; failures++ {
-		_, err := r.store.PutWorkspace(ctx, store.Lease{}, nil, w)
+		err := bounded(ctx, func(ctx context.Context) error {
+			_, err := r.store.PutWorkspace(ctx, store.Lease{}, nil, w)
+			return err
+		})
 		if err == nil || errors.Is(err, store.ErrConflict) || errors.Is(err, store.ErrLeaseLost) {
 			r.admit.freed(w.Tenant, w.Agent)
 			return

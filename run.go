@@ -31,7 +31,7 @@ type Run struct {
 // newRun asks for the secrets, and finds what an earlier run has left.
 func (r *liveRun) newRun(ctx context.Context) (*Run, error) {
 	for _, load := range []func(context.Context) error{r.log.load, r.loadCheckpoint, r.loadReached} {
-		if err := r.insist(ctx, func() error { return load(ctx) }); err != nil {
+		if err := r.insist(ctx, load); err != nil {
 			return nil, err
 		}
 	}
@@ -95,27 +95,45 @@ func (r *Run) Logger() *slog.Logger {
 }
 
 // Upload copies files into the workspace, below dir, a slash-separated path relative to its home. It needs a provider
-// that moves files (provider.ErrUnsupported).
+// that moves files (provider.ErrUnsupported). While the provider is away it waits; a workspace that is gone is
+// ErrWorkspaceLost.
 func (r *Run) Upload(ctx context.Context, dir string, files fs.FS) error {
 	if err := checkPath(dir); err != nil {
 		return err
 	}
-	reader, writer := io.Pipe()
-	if !r.run.work.Go(func(context.Context) {
-		w := tar.NewWriter(writer)
-		writer.CloseWithError(errors.Join(w.AddFS(files), w.Close()))
-	}) {
-		return ErrClosed
-	}
-	err := r.run.upload(ctx, dir, reader)
-	_ = reader.CloseWithError(err) // ends the writer, should it still run
+	var unread error // the fault of files, which no repetition mends
+	err := r.run.persist(ctx, func() error {
+		reader, writer := io.Pipe()
+		read := make(chan error, 1)
+		if !r.run.work.Go(func(context.Context) {
+			w := tar.NewWriter(writer)
+			err := w.AddFS(files)
+			if err == nil {
+				err = w.Close()
+			}
+			read <- err
+			writer.CloseWithError(err)
+		}) {
+			return ErrClosed
+		}
+		err := r.run.upload(ctx, dir, reader)
+		_ = reader.CloseWithError(errUploaded) // ends the writer, should it still run
+		if readErr := <-read; err != nil && readErr != nil && !errors.Is(readErr, errUploaded) {
+			unread = readErr
+			return nil
+		}
+		return err
+	})
 	r.run.sign()
-	return err
+	return errors.Join(err, unread)
 }
 
+// errUploaded ends the packing of files that nobody reads any more.
+var errUploaded = errors.New("freshet: upload has ended")
+
 // Download opens a tar of a file or folder in the workspace, names relative to its parent. The caller closes it.
-// provider.ErrNotFound if there is none.
-func (r *Run) Download(ctx context.Context, path string) (io.ReadCloser, error) {
+// provider.ErrNotFound if there is none, ErrWorkspaceLost if the workspace is gone. While the provider is away it waits.
+func (r *Run) Download(ctx context.Context, path string) (files io.ReadCloser, err error) {
 	if err := checkPath(path); err != nil {
 		return nil, err
 	}
@@ -123,8 +141,19 @@ func (r *Run) Download(ctx context.Context, path string) (io.ReadCloser, error) 
 	if !ok {
 		return nil, provider.ErrUnsupported
 	}
+	var missing error
+	err = r.run.persist(ctx, func() (err error) {
+		files, err = filer.Download(ctx, r.run.workspace().ID, path)
+		if errors.Is(err, provider.ErrNotFound) {
+			if _, getErr := r.run.provider.Get(ctx, r.run.workspace().ID); getErr == nil {
+				missing = err
+				return nil
+			}
+		}
+		return err
+	})
 	r.run.sign()
-	return filer.Download(ctx, r.run.workspace().ID, path)
+	return files, errors.Join(err, missing)
 }
 
 func (r *liveRun) upload(ctx context.Context, dir string, files io.Reader) error {

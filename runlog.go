@@ -233,7 +233,7 @@ func (l *runLog) flush(ctx context.Context) {
 	}
 	part := l.takeLocked()
 	l.mu.Unlock()
-	err := l.save(ctx, &part)
+	err := bounded(ctx, func(ctx context.Context) error { return l.save(ctx, &part) })
 	switch {
 	case err == nil:
 		l.mu.Lock()

@@ -467,7 +467,7 @@ func TestDurableFleetOutlivesItsProcesses(t *testing.T) {
 // TestStatusesAreExplainedThroughoutAShutdown of one of two.
 func TestShutdownOfOneOfTwoWithoutAttach(t *testing.T) {
 	cfg := oneAgent(freshet.Agent{Idempotent: true})
-	cloud := oneProgram(sleeper(5 * time.Minute))
+	cloud := oneProgram(sleeper(4 * time.Minute))
 	cloud.Capabilities = func(c *provider.Capabilities) { c.Attach = false }
 	stage(t, cfg, cloud, func(w *world) {
 		w.durable = true

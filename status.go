@@ -64,7 +64,7 @@ func (c *core) explain(ctx context.Context, r *store.Task, s *Status) {
 		w.Reason = c.outage()
 	}
 	s.Reason = policy.Explain(w)
-	s.ExpectedStart = policy.ExpectedStart(w.Now, r.Due, s.Position, usage.Account.Workspaces, c.expected(r.Agent))
+	s.ExpectedStart = policy.ExpectedStart(w, c.expected(r.Agent))
 }
 
 // outage is what this process knows of its provider's.
@@ -132,9 +132,6 @@ func (d *Dispatcher) Watch(ctx context.Context, id string, after int64) iter.Seq
 					s := statusOf(r)
 					s.apply(&events[i])
 					after, moved = events[i].Version, true
-					if !s.State.Finished() {
-						s.Finished = time.Time{}
-					}
 					if !yield(s, nil) {
 						stopped = true
 						return true, true, nil

@@ -124,12 +124,10 @@ func TestOwnerLetsGoBeforeItsLeaseEnds(t *testing.T) {
 				told = time.Time{}
 				id := d.submit(freshet.Task{})
 				time.Sleep(after)
-				d.link.set(func(ctx context.Context, _ string, _ bool) error {
-					if !refuse {
-						<-ctx.Done()
-					}
-					return errCut
-				})
+				d.cut()
+				if refuse {
+					d.link.set(func(context.Context, string, bool) error { return errCut })
+				}
 				time.Sleep(40 * time.Second)
 				r := w.record(id)
 				mu.Lock()
@@ -137,7 +135,7 @@ func TestOwnerLetsGoBeforeItsLeaseEnds(t *testing.T) {
 					w.Errorf("store %s after %v: told %v before the end of the lease, cause %v", name, after, early, cause)
 				}
 				mu.Unlock()
-				d.link.set(nil)
+				d.mend()
 				time.Sleep(10 * time.Second) // it adopts itself
 				d.cancel(id)
 				d.fails(id, freshet.ErrCanceled)
@@ -269,4 +267,40 @@ func TestRollingCuts(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestHangingStoreCallIsGivenUp: a call that nobody ever answers (a connection that has died without a word) is given up
+// after a while, though every other call is answered and all leases are kept.
+func TestHangingStoreCallIsGivenUp(t *testing.T) {
+	for _, op := range []string{"ClaimBegin", "Begin", "Save", "Finish", "Renew", "Entries", "PutWorkspace", "Put", "Adopt", "QueryWorkspaces"} {
+		for _, when := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s after=%v", op, when), func(t *testing.T) {
+				play(t, oneAgent(freshet.Agent{Idempotent: true, Checkpoint: 10 * time.Second}), oneProgram(lines(60)), func(w *world, d *member) {
+					var seen counter
+					d.link.set(func(ctx context.Context, o string, after bool) error {
+						if o != op || after != when {
+							return nil
+						}
+						if seen.add(op); seen.get(op) != 3 && seen.get(op) != 1 {
+							return nil
+						}
+						<-ctx.Done()
+						return errCut
+					})
+					began := time.Now()
+					id := d.submit(freshet.Task{})
+					time.Sleep(time.Second)
+					next := d.submit(freshet.Task{})
+					for _, id := range []string{id, next} {
+						if _, err := d.wait(id); err != nil {
+							w.Error(err)
+						}
+					}
+					if took := time.Since(began); took > 10*time.Minute {
+						w.Errorf("took %v", took)
+					}
+				})
+			})
+		}
+	}
 }

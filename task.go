@@ -150,8 +150,11 @@ func statusOf(r *store.Task) Status {
 	}
 }
 
-// apply sets what an event recorded.
+// apply goes back to what an event recorded. What only the present record tells is left out of those before it.
 func (s *Status) apply(e *store.Event) {
+	if e.Version < s.Version {
+		s.Started, s.Finished, s.Cost, s.LogSize = time.Time{}, time.Time{}, 0, 0
+	}
 	s.State, s.Reason, s.Code, s.Note = e.State, e.Reason, e.Code, e.Note
 	s.Attempt, s.Path, s.Version = e.Attempt, string(e.Path), e.Version
 	s.Position, s.ExpectedStart = 0, time.Time{}

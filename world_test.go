@@ -45,6 +45,8 @@ type member struct {
 	cloud *fakeprovider.Provider
 	link  *link
 	over  bool // shut down, or lost to the fleet
+
+	mended func() // ends a cut
 }
 
 const fleetName = "fleet"
@@ -221,13 +223,19 @@ func (l *link) gate(ctx context.Context, op string, after bool) error {
 
 var errCut = errors.New("connection refused")
 
-// cut takes a dispatcher's store and cloud away, without its knowing: its machine is off the network.
+// cut takes a dispatcher's store and cloud away, without its knowing: its machine is off the network. Nobody refuses its
+// calls, they hang.
 func (m *member) cut() {
+	mended := make(chan struct{})
+	m.mended = sync.OnceFunc(func() { close(mended) })
 	m.link.set(func(ctx context.Context, _ string, after bool) error {
 		if after {
 			return nil // what had its effect before the cut
 		}
-		<-ctx.Done() // nobody refuses: it hangs
+		select {
+		case <-ctx.Done():
+		case <-mended:
+		}
 		return errCut
 	})
 	m.cloud.SetFault(func(fakeprovider.Call) fakeprovider.Fault { return fakeprovider.Fault{Before: errCut} })
@@ -236,6 +244,9 @@ func (m *member) cut() {
 
 // mend gives them back.
 func (m *member) mend() {
+	if m.mended != nil {
+		m.mended()
+	}
 	m.link.set(nil)
 	m.cloud.SetFault(nil)
 	m.cloud.SetDown(nil)
@@ -281,7 +292,7 @@ func (w *world) abort() {
 	}
 	w.cloud.Close()
 	for _, m := range w.members {
-		m.link.set(nil)
+		m.mend()
 		ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
 		_ = m.Shutdown(ctx)
 		cancel()
