@@ -41,6 +41,42 @@ type delivery struct {
 	next  time.Time // not before
 }
 
+// callersAtOnce bounds how many OnFinish run at once.
+const callersAtOnce = 8
+
+// deliver has the end of a task delivered soon.
+func (s *sweeper) deliver(task string) {
+	s.mu.Lock()
+	s.pending = append(s.pending, task)
+	more := s.callers < callersAtOnce
+	if more {
+		s.callers++
+	}
+	s.mu.Unlock()
+	if more && !s.work.Go(s.call) {
+		s.mu.Lock()
+		s.callers--
+		s.mu.Unlock()
+	}
+}
+
+// call delivers until nothing is pending.
+func (s *sweeper) call(ctx context.Context) {
+	for {
+		s.mu.Lock()
+		if len(s.pending) == 0 || ctx.Err() != nil {
+			s.callers--
+			s.pending = nil
+			s.mu.Unlock()
+			return
+		}
+		task := s.pending[0]
+		s.pending = s.pending[1:]
+		s.mu.Unlock()
+		s.deliverOne(ctx, task)
+	}
+}
+
 // take says whether the end of a task is to be delivered now: not while it is, and not soon after it failed.
 func (s *sweeper) take(task string) bool {
 	s.mu.Lock()

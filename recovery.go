@@ -18,7 +18,6 @@ type sweeper struct {
 	*core
 	woken   chan struct{}
 	expiry  *alarm
-	deliver func(task string)
 	renewed time.Time // time-outs at the provider, last; of the loop alone
 
 	mu         sync.Mutex           // protects the fields below
@@ -27,14 +26,13 @@ type sweeper struct {
 	suspects   map[string]time.Time // unknown workspaces, by id: since when
 	removed    time.Time            // old records, last
 	deliveries map[string]delivery
+	pending    []string // ends to deliver
+	callers    int      // goroutines that deliver them
 }
 
 func newSweeper(c *core) *sweeper {
 	s := &sweeper{core: c, woken: make(chan struct{}, 1), made: true, suspects: map[string]time.Time{}, deliveries: map[string]delivery{}}
 	s.expiry = newAlarm(func() { poke(s.woken) })
-	s.deliver = func(task string) {
-		c.work.Go(func(ctx context.Context) { s.deliverOne(ctx, task) })
-	}
 	return s
 }
 
