@@ -121,6 +121,7 @@ func (a *admitter) pass(ctx context.Context) (full bool, err error) {
 		got, err = a.store.(store.Liner).ClaimBegin(ctx, a.admission(plans, n), n)
 	}
 	if err != nil {
+		a.tokens = nil // some may have been used
 		return false, err
 	}
 	now := time.Now()
