@@ -54,8 +54,8 @@ type berth struct {
 	holds amount
 }
 
-// admit makes an admission ready.
-func (b *books) admit(now time.Time, a Admission) *admission {
+// newAdmission begins a call.
+func newAdmission(b *books, now time.Time, a Admission) *admission {
 	x := &admission{
 		books: b, Admission: a, now: now, limits: b.rules.inForce(a.Limits), plans: make(map[string]*Plan, len(a.Plans)),
 	}
@@ -253,6 +253,11 @@ func (x *admission) evict(more amount, n int) (evicted []Workspace, enough bool)
 	return evicted, lacks == amount{}
 }
 
+// expire finishes a task whose NotAfter has passed.
+func (x *admission) expire(t *taskRow) {
+	x.finish(x.now, t, Ending{State: StateExpired, Reason: "could not start before its deadline", Code: "expired"})
+}
+
 // Begin implements Runs. A request for an agent without a Plan is NotYours.
 func (m *Memory) Begin(ctx context.Context, a Admission, reqs []BeginRequest) ([]Begun, error) {
 	now, err := m.step(ctx)
@@ -260,7 +265,7 @@ func (m *Memory) Begin(ctx context.Context, a Admission, reqs []BeginRequest) ([
 		return nil, err
 	}
 	defer m.mu.Unlock()
-	x := m.books.admit(now, a)
+	x := newAdmission(&m.books, now, a)
 	out := make([]Begun, len(reqs))
 	for i, req := range reqs {
 		if t := m.books.tasks.byID[req.Task]; t == nil {
@@ -279,7 +284,7 @@ func (x *admission) try(t *taskRow, generation int64) Begun {
 		return Begun{Verdict: NotYours}
 	}
 	if t.expired(x.now) {
-		x.expire(x.now, t)
+		x.expire(t)
 		return Begun{Verdict: NotYours}
 	}
 	if t.Due.After(x.now) {
@@ -317,7 +322,7 @@ func (m *Memory) ClaimBegin(ctx context.Context, a Admission, n int) (Claimed, e
 		return Claimed{}, err
 	}
 	defer m.mu.Unlock()
-	x := m.books.admit(now, a)
+	x := newAdmission(&m.books, now, a)
 	x.unparkFor(a.Plans)
 	return x.claim(n), nil
 }
@@ -339,7 +344,7 @@ func (x *admission) claim(n int) (out Claimed) {
 		t := x.tasks.byID[item.ID]
 		if t.expired(x.now) {
 			x.line.Return(item) // a refund to its tenant; expire takes it out
-			x.expire(x.now, t)
+			x.expire(t)
 			if late++; late == expiriesPerClaim {
 				out.Next = x.now
 				break

@@ -154,7 +154,7 @@ func (b *books) replaceRow(now time.Time, s *slot, w Workspace) {
 	}
 	s.Workspace = w
 	if w.Task != old.Task {
-		b.unlink(s, old.Task)
+		b.tasks.unlink(s, old.Task)
 		if t := b.tasks.byID[w.Task]; t != nil {
 			t.slots = append(t.slots, s)
 		}
@@ -168,14 +168,14 @@ func (b *books) replaceRow(now time.Time, s *slot, w Workspace) {
 // removeRow forgets a row, and so frees what it held.
 func (b *books) removeRow(s *slot) {
 	delete(b.ledger.rows, s.Token)
-	b.unlink(s, s.Task)
+	b.tasks.unlink(s, s.Task)
 	b.stakeRow(s, stake{})
 	b.ledger.reshelve(s, shelf{})
 }
 
 // unlink parts a row from the task that it named.
-func (b *books) unlink(s *slot, task string) {
-	if t := b.tasks.byID[task]; t != nil {
+func (tt *taskTable) unlink(s *slot, task string) {
+	if t := tt.byID[task]; t != nil {
 		t.slots = slices.DeleteFunc(t.slots, func(other *slot) bool { return other == s })
 	}
 }

@@ -19,7 +19,7 @@ func (m *Memory) Adopt(ctx context.Context, a Admission, n int) ([]Begun, error)
 	b := &m.books
 	var ended []*taskRow
 	for _, t := range b.tasks.live {
-		if !now.Before(t.LeaseEnd) && b.adoptable(t, a) {
+		if !now.Before(t.LeaseEnd) && a.reaches(t, b.ledger.rows[t.Workspace]) {
 			ended = append(ended, t)
 		}
 	}
@@ -48,13 +48,10 @@ func (m *Memory) Adopt(ctx context.Context, a Admission, n int) ([]Begun, error)
 	return out, nil
 }
 
-// adoptable says whether a caller can go on with t's run. A run that has lost its workspace can be taken by anybody who
-// knows its agent.
-func (b *books) adoptable(t *taskRow, a Admission) bool {
-	if s := b.ledger.rows[t.Workspace]; s != nil && s.Scope != a.Scope {
-		return false
-	}
-	return slices.ContainsFunc(a.Plans, func(p Plan) bool { return p.Agent == t.Agent })
+// reaches says whether the caller can go on with t's run in the workspace of s. A run that has lost its workspace (nil) can
+// be taken by anybody who knows its agent.
+func (a *Admission) reaches(t *taskRow, s *slot) bool {
+	return (s == nil || s.Scope == a.Scope) && slices.ContainsFunc(a.Plans, func(p Plan) bool { return p.Agent == t.Agent })
 }
 
 // Renew implements Runs.

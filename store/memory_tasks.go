@@ -193,11 +193,6 @@ func (b *books) finish(now time.Time, t *taskRow, e Ending) {
 // expired says whether a queued task can no longer start in time.
 func (t *taskRow) expired(now time.Time) bool { return !t.NotAfter.IsZero() && now.After(t.NotAfter) }
 
-// expire finishes a task whose NotAfter has passed.
-func (b *books) expire(now time.Time, t *taskRow) {
-	b.finish(now, t, Ending{State: StateExpired, Reason: "could not start before its deadline", Code: "expired"})
-}
-
 // Submit implements Tasks.
 func (m *Memory) Submit(ctx context.Context, req SubmitRequest) ([]string, error) {
 	now, err := m.step(ctx)
@@ -240,7 +235,7 @@ func (tt *taskTable) resolve(tasks []Task) (ids []string, fresh []*Task, err err
 			return nil, nil, fmt.Errorf("freshet: task %d of the request has no id", i)
 		}
 		key := tenantKey{task.Tenant, task.Key}
-		sameKey, sameID := byKey[key], byID[task.ID]
+		sameKey, sameID := byKey[key], byID[task.ID] // nobody is indexed without a key
 		if t := tt.byKey[key]; t != nil {
 			sameKey = &t.Task
 		}
@@ -248,7 +243,7 @@ func (tt *taskTable) resolve(tasks []Task) (ids []string, fresh []*Task, err err
 			sameID = &t.Task
 		}
 		switch {
-		case task.Key != "" && sameKey != nil:
+		case sameKey != nil:
 			if sameKey.Digest != task.Digest {
 				return nil, nil, ErrKeyConflict
 			}

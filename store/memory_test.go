@@ -3,7 +3,6 @@ package store_test
 import (
 	"testing"
 	"testing/synctest"
-	"time"
 
 	"github.com/freshet-dev/freshet/queue"
 	"github.com/freshet-dev/freshet/store"
@@ -23,7 +22,6 @@ func TestMemory(t *testing.T) {
 	storetest.Run(t, storetest.Harness{
 		New:     func(*testing.T) store.Store { return store.NewMemory() },
 		Bubble:  synctest.Test,
-		Wait:    time.Sleep,
 		Virtual: true,
 	})
 }

@@ -26,7 +26,7 @@ func Explain(w Waiting) string {
 	if w.Position > 0 {
 		place = "queued: " + ordinal(w.Position)
 	}
-	if why := w.why(); why != "" {
+	if why, _ := w.why(); why != "" {
 		if w.Position > 0 {
 			return place + ", " + why
 		}
@@ -35,32 +35,33 @@ func Explain(w Waiting) string {
 	return place
 }
 
-func (w Waiting) why() string {
+// why is the limit or cause in words. running is how many runs share what is in the way; 0: nothing is.
+func (w Waiting) why() (words string, running int) {
 	u := w.Usage
 	t, account := u.TenantLimits, u.Limits
 	switch {
 	case u.Hold != nil:
-		return "on hold since " + clock(u.Hold.Since) + ": " + u.Hold.Reason
+		return "on hold since " + clock(u.Hold.Since) + ": " + u.Hold.Reason, 0
 	case w.Due.After(w.Now) && w.Reason != "":
-		return w.Reason + "; next try at " + clock(w.Due)
+		return w.Reason + "; next try at " + clock(w.Due), 0
 	case w.Due.After(w.Now):
-		return "not before " + clock(w.Due)
+		return "not before " + clock(w.Due), 0
 	case t.Concurrent > 0 && u.Tenant.Workspaces >= t.Concurrent:
-		return fmt.Sprintf("your limit of %s is in use", count(t.Concurrent, "agent"))
+		return fmt.Sprintf("your limit of %s is in use", count(t.Concurrent, "agent")), u.Tenant.Workspaces
 	case t.CPU > 0 && u.Tenant.CPU+w.Resources.CPU > t.CPU:
-		return fmt.Sprintf("your limit of %g CPU cores is in use", t.CPU)
+		return fmt.Sprintf("your limit of %g CPU cores is in use", t.CPU), u.Tenant.Workspaces
 	case t.MemoryMB > 0 && u.Tenant.MemoryMB+w.Resources.MemoryMB > t.MemoryMB:
-		return fmt.Sprintf("your limit of %d MB of memory is in use", t.MemoryMB)
+		return fmt.Sprintf("your limit of %d MB of memory is in use", t.MemoryMB), u.Tenant.Workspaces
 	case w.Concurrent > 0 && u.Agent.Workspaces >= w.Concurrent:
-		return fmt.Sprintf("all %d places for %s are in use", w.Concurrent, w.Agent)
+		return fmt.Sprintf("all %d places for %s are in use", w.Concurrent, w.Agent), u.Agent.Workspaces
 	case account.Workspaces > 0 && u.Account.Workspaces >= account.Workspaces:
-		return fmt.Sprintf("all %s are in use", count(account.Workspaces, "workspace"))
+		return fmt.Sprintf("all %s are in use", count(account.Workspaces, "workspace")), u.Account.Workspaces
 	case account.CPU > 0 && u.Account.CPU+w.Resources.CPU > account.CPU:
-		return fmt.Sprintf("all %g CPU cores are in use", account.CPU)
+		return fmt.Sprintf("all %g CPU cores are in use", account.CPU), u.Account.Workspaces
 	case account.MemoryMB > 0 && u.Account.MemoryMB+w.Resources.MemoryMB > account.MemoryMB:
-		return fmt.Sprintf("all %d MB of memory are in use", account.MemoryMB)
+		return fmt.Sprintf("all %d MB of memory are in use", account.MemoryMB), u.Account.Workspaces
 	}
-	return w.Reason
+	return w.Reason, 0
 }
 
 func clock(t time.Time) string { return t.UTC().Format("15:04:05") + " UTC" }
@@ -86,15 +87,24 @@ func ordinal(n int) string {
 	return fmt.Sprintf("%d%s", n, suffix)
 }
 
-// ExpectedStart is when a task in line may be expected to start: its place over the rate at which runs end, which is
-// how many run at once over how long they take (Little's law). Zero when too little is known.
-func ExpectedStart(now, due time.Time, position, running int, duration time.Duration) time.Time {
-	if position <= 0 || running <= 0 || duration <= 0 {
+// ExpectedStart is when a task in line may be expected to start: at once if nothing is in its way, else its place over the
+// rate at which those end who are in the way, which is how many they are over how long they take (Little's law). Zero when
+// too little is known.
+func ExpectedStart(w Waiting, duration time.Duration) time.Time {
+	at := w.Now
+	why, running := w.why()
+	switch {
+	case w.Usage.Hold != nil:
+		return time.Time{}
+	case running > 0 && (duration <= 0 || w.Position <= 0):
+		return time.Time{}
+	case running > 0:
+		at = at.Add(time.Duration(float64(duration) * float64(w.Position) / float64(running)))
+	case why != "" && !w.Due.After(w.Now): // a provider that is away tells no time
 		return time.Time{}
 	}
-	at := now.Add(time.Duration(float64(duration) * float64(position) / float64(running)))
-	if due.After(at) {
-		return due
+	if w.Due.After(at) {
+		return w.Due
 	}
 	return at
 }

@@ -267,14 +267,27 @@ func TestExplain(t *testing.T) {
 
 func TestExpectedStart(t *testing.T) {
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	if at := ExpectedStart(now, time.Time{}, 10, 5, time.Minute); at != now.Add(2*time.Minute) {
-		t.Errorf("%v", at)
-	}
-	if at := ExpectedStart(now, now.Add(time.Hour), 10, 5, time.Minute); at != now.Add(time.Hour) {
-		t.Errorf("before it is due: %v", at)
-	}
-	if at := ExpectedStart(now, time.Time{}, 10, 0, time.Minute); !at.IsZero() {
-		t.Errorf("from nothing: %v", at)
+	busy := store.Usage{Limits: store.Limits{Workspaces: 5}, Account: store.Amount{Workspaces: 5}}
+	for name, c := range map[string]struct {
+		w        Waiting
+		duration time.Duration
+		want     time.Time
+	}{
+		"nothing in the way":  {Waiting{Position: 1}, time.Minute, now},
+		"behind others":       {Waiting{Position: 10, Usage: busy}, time.Minute, now.Add(2 * time.Minute)},
+		"not due before then": {Waiting{Position: 10, Usage: busy, Due: now.Add(time.Hour)}, time.Minute, now.Add(time.Hour)},
+		"unknown duration":    {Waiting{Position: 10, Usage: busy}, 0, time.Time{}},
+		"unknown place":       {Waiting{Usage: busy}, time.Minute, time.Time{}},
+		"tenant's limit": {Waiting{Position: 2, Usage: store.Usage{
+			TenantLimits: store.TenantLimits{Concurrent: 1}, Tenant: store.Amount{Workspaces: 1}, Account: store.Amount{Workspaces: 100},
+		}}, time.Minute, now.Add(2 * time.Minute)},
+		"provider is away": {Waiting{Position: 1, Reason: "provider unavailable"}, time.Minute, time.Time{}},
+		"hold":             {Waiting{Position: 1, Usage: store.Usage{Hold: &store.Hold{Reason: "x"}}}, time.Minute, time.Time{}},
+	} {
+		c.w.Now = now
+		if at := ExpectedStart(c.w, c.duration); !at.Equal(c.want) {
+			t.Errorf("%s: %v, want %v", name, at, c.want)
+		}
 	}
 }
 

@@ -89,7 +89,9 @@ func claimRules() []rule {
 		{"RetryDue", "a task that goes back in line is claimed when its Due has come", func(f *fixture) {
 			f.queued()
 			run := f.claim(f.offer(), 1).Begun[0]
-			f.finish(store.Outcome{Lease: run.Lease, State: store.StateQueued, Due: time.Now().Add(f.h.Unit), Workspace: store.DisposeGone})
+			f.finish(store.Outcome{
+				Lease: run.Lease, State: store.StateQueued, Due: time.Now().Add(f.h.Unit), Workspace: store.DisposeGone,
+			})
 			f.ended()
 			again := f.claim(f.offer(), 1)
 			list(f, "claimed", begunIDs(again), run.Task.ID)
@@ -156,15 +158,14 @@ func claimRules() []rule {
 			big.Agent = "big"
 			f.submit(big)
 			small := f.queued()
-			p := f.plan("big")
+			p, limits := f.plan("big"), store.Limits{Tenant: store.TenantLimits{CPU: 3}}
 			p.Resources.CPU = 4
-			a := f.limited(store.Limits{Tenant: store.TenantLimits{CPU: 3}}, p, f.plan(agent))
-			list(f, "claimed", begunIDs(f.claim(a, 5)), small)
-			a = f.limited(store.Limits{Tenant: store.TenantLimits{CPU: 3}}, p)
-			list(f, "claimed", begunIDs(f.claim(a, 5)))
-			small = f.queued()
-			a = f.limited(store.Limits{Tenant: store.TenantLimits{CPU: 3}}, f.plan(agent))
-			list(f, "claimed", begunIDs(f.claim(a, 5)), small)
+			for range 2 {
+				list(f, "claimed", begunIDs(f.claim(f.limited(limits, p), 5)))
+				list(f, "claimed", begunIDs(f.claim(f.limited(limits, p, f.plan(agent)), 5)), small)
+				small = f.queued()
+			}
+			list(f, "claimed", begunIDs(f.claim(f.limited(limits, f.plan(agent)), 5)), small)
 		}},
 		{"Weights", "tenants are served in the ratio of their weights, whatever each has in line", func(f *fixture) {
 			weights := map[string]int{"one": 1, "two": 2, "five": 5}

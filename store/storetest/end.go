@@ -77,7 +77,9 @@ func endRules() []rule {
 		{"NoWayBack", "with the flag set, a run that would go back in line finishes as canceled, for the Ending's reason", func(f *fixture) {
 			begun := f.start()
 			f.must("End", f.s.End(f.Context(), begun.Task.ID, canceled))
-			done := f.finish(store.Outcome{Lease: begun.Lease, State: store.StateQueued, Reason: "next try", Count: store.CountAttempt, Workspace: store.DisposeDelete})
+			done := f.finish(store.Outcome{
+				Lease: begun.Lease, State: store.StateQueued, Reason: "next try", Count: store.CountAttempt, Workspace: store.DisposeDelete,
+			})
 			task := f.get(begun.Task.ID)
 			same(f, "task", []any{task.State, task.Reason, task.Code, task.Generation, task.Spent},
 				[]any{store.StateCanceled, canceled.Reason, canceled.Code, int64(1), 1})
@@ -117,7 +119,9 @@ func endRules() []rule {
 						ended = s.End(f.Context(), begun.Task.ID, canceled)
 						return
 					}
-					done, err := s.Finish(f.Context(), []store.Outcome{{Lease: begun.Lease, State: state, Workspace: store.DisposeGone}})
+					done, err := s.Finish(f.Context(), []store.Outcome{
+						{Lease: begun.Lease, State: state, Workspace: store.DisposeGone},
+					})
 					if f.check("Finish", err); err == nil {
 						f.check("Finish", done[0].Err)
 					}

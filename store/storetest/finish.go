@@ -19,7 +19,8 @@ func finishRules() []rule {
 				same(f, "task", []any{t.State, t.Reason, t.Code, t.Cost, t.LogSize, t.Spent, t.Finished.IsZero(), t.Generation, t.Path, t.Attempt},
 					[]any{state, "reason", "code", 1.5, int64(10), 1, false, int64(1), store.PathCold, 1})
 				equal(f, "result", string(t.Result), "result")
-				same(f, "answer", []any{done.Task.State, done.Task.Version, done.Workspace}, []any{state, t.Version, store.Workspace{}})
+				same(f, "answer", []any{done.Task.State, done.Task.Version, done.Workspace},
+					[]any{state, t.Version, store.Workspace{}})
 				f.history(t.ID)
 			}
 			f.adopt(f.offer(), 0)
@@ -103,7 +104,8 @@ func finishRules() []rule {
 		}},
 		{"Keep", "a kept workspace holds the account alone, and is for its tenant alone", func(f *fixture) {
 			w := f.idle(store.DisposeKeep, time.Now().Add(time.Hour))
-			same(f, "row", []any{w.Task, w.Fence, w.Tenant, w.Intent, w.KeepUntil.IsZero()}, []any{"", int64(0), tenant, store.IntentNone, false})
+			same(f, "row", []any{w.Task, w.Fence, w.Tenant, w.Intent, w.KeepUntil.IsZero()},
+				[]any{"", int64(0), tenant, store.IntentNone, false})
 			u := f.usage(tenant, agent)
 			same(f, "held", []any{u.Account.Workspaces, u.Tenant, u.Agent}, []any{1, store.Amount{}, store.Amount{}})
 			equal(f, "workspace of another tenant", f.startFor("another").Task.Path, store.PathCold)
@@ -123,7 +125,8 @@ func finishRules() []rule {
 			w := f.idle(store.DisposePool, time.Time{})
 			same(f, "row", []any{w.Task, w.Fence, w.Tenant, w.Intent}, []any{"", int64(0), "", store.IntentNone})
 			begun := f.startFor("another")
-			same(f, "member", []any{begun.Task.Path, begun.Workspace.Token, begun.Workspace.Tenant}, []any{store.PathWarm, w.Token, "another"})
+			same(f, "member", []any{begun.Task.Path, begun.Workspace.Token, begun.Workspace.Tenant},
+				[]any{store.PathWarm, w.Token, "another"})
 		}},
 		{"Gone", "a workspace that is gone frees all it held", func(f *fixture) {
 			begun := f.start()

@@ -94,7 +94,9 @@ func hostileRules() []rule {
 				f.submit(task)
 				begun := f.begin(f.offer(), task.ID)
 				equal(f, "payload of the run", string(begun.Task.Payload), string(data))
-				f.must("Save", f.s.Save(f.Context(), begun.Lease, store.Save{Entries: []store.Entry{{Kind: store.EntryCheckpoint, Data: data}}}))
+				f.must("Save", f.s.Save(f.Context(), begun.Lease, store.Save{
+					Entries: []store.Entry{{Kind: store.EntryCheckpoint, Data: data}},
+				}))
 				equal(f, "entry", string(f.entries(task.ID)[0].Data), string(data))
 				f.finish(store.Outcome{Lease: begun.Lease, State: store.StateSucceeded, Result: data, Workspace: store.DisposeGone})
 				t := f.get(task.ID)

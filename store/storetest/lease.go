@@ -50,7 +50,9 @@ func leaseRules() []rule {
 			held := f.start()
 			begun := f.abandon()
 			f.running(begun.Lease)
-			f.must("Save", f.s.Save(f.Context(), begun.Lease, store.Save{Entries: []store.Entry{{Kind: store.EntryStep, Name: "s", Data: []byte("d")}}}))
+			f.must("Save", f.s.Save(f.Context(), begun.Lease, store.Save{
+				Entries: []store.Entry{{Kind: store.EntryStep, Name: "s", Data: []byte("d")}},
+			}))
 			a := f.offer()
 			a.Runner = "other"
 			adopted := f.adopt(a, 1)[0]

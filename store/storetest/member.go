@@ -23,7 +23,8 @@ func memberRules() []rule {
 				return begun
 			}
 			begun := take(store.PathPaused, paused.Token, store.PathPaused, store.PathWarm, store.PathKept, store.PathCold)
-			same(f, "paused member", []any{begun.Workspace.State, begun.Workspace.Intent}, []any{store.WorkspacePaused, store.IntentResume})
+			same(f, "paused member", []any{begun.Workspace.State, begun.Workspace.Intent},
+				[]any{store.WorkspacePaused, store.IntentResume})
 			begun = take(store.PathWarm, warm.Token, store.PathPaused, store.PathWarm, store.PathKept, store.PathCold)
 			w := begun.Workspace
 			same(f, "warm member", []any{w.State, w.Intent, w.Task, w.Fence, w.Tenant, w.Version},
@@ -40,7 +41,8 @@ func memberRules() []rule {
 			f.put(store.Lease{}, kept)
 			equal(f, "path of another tenant", f.startFor("another").Task.Path, store.PathCold)
 			begun := f.start()
-			same(f, "member", []any{begun.Task.Path, begun.Workspace.Token, begun.Workspace.Intent}, []any{store.PathKept, kept.Token, store.IntentResume})
+			same(f, "member", []any{begun.Task.Path, begun.Workspace.Token, begun.Workspace.Intent},
+				[]any{store.PathKept, kept.Token, store.IntentResume})
 		}},
 		{"NoMember", "no member: another scope, owner, agent, spec or tenant, an Intent, not ready, or not a spare", func(f *fixture) {
 			change := func(to func(*store.Workspace)) {
@@ -68,8 +70,22 @@ func memberRules() []rule {
 			w := begun.Workspace
 			w.State, w.Intent = store.WorkspaceReady, store.IntentNone
 			f.put(begun.Lease, w)
-			f.finish(store.Outcome{Lease: begun.Lease, State: store.StateSucceeded, Workspace: store.DisposeKeep, KeepUntil: time.Now().Add(time.Hour)})
+			f.finish(store.Outcome{
+				Lease: begun.Lease, State: store.StateSucceeded, Workspace: store.DisposeKeep, KeepUntil: time.Now().Add(time.Hour),
+			})
 			equal(f, "path of another tenant", f.start().Task.Path, store.PathCold)
+			f.put(store.Lease{}, f.spare())
+			equal(f, "path to what nobody has used", f.startFor("").Task.Path, store.PathWarm)
+		}},
+		{"Size", "a member counts for what it holds: one that is too big for the tenant's limits is passed over", func(f *fixture) {
+			w := f.spare()
+			w.Resources.CPU = 2
+			f.put(store.Lease{}, w)
+			limits := store.Limits{Tenant: store.TenantLimits{CPU: 1.5}}
+			equal(f, "path", f.begin(f.limited(limits), f.queued()).Task.Path, store.PathCold)
+			equal(f, "held", f.usage(tenant, agent).Tenant.CPU, 1)
+			equal(f, "path of another tenant", f.startFor("another").Task.Path, store.PathWarm)
+			equal(f, "held", f.usage("another", agent).Tenant.CPU, 2)
 		}},
 		{"TakenOnce", "of many runs that begin at once each takes another member", func(f *fixture) {
 			const n = 8

@@ -96,7 +96,9 @@ func queryRules() []rule {
 		}},
 		{"Bytes", "Payload and Result come when they are asked for", func(f *fixture) {
 			begun := f.start()
-			f.finish(store.Outcome{Lease: begun.Lease, State: store.StateSucceeded, Result: []byte("result"), Workspace: store.DisposeGone})
+			f.finish(store.Outcome{
+				Lease: begun.Lease, State: store.StateSucceeded, Result: []byte("result"), Workspace: store.DisposeGone,
+			})
 			for _, q := range []store.TaskQuery{{}, {Payload: true}, {Result: true}, {Payload: true, Result: true}} {
 				task := f.query(q)[0]
 				equal(f, "has payload", len(task.Payload) > 0, q.Payload)
@@ -109,7 +111,9 @@ func queryRules() []rule {
 			f.must("Save", f.s.Save(f.Context(), begun.Lease, store.Save{
 				Status: &store.Change{State: store.StateRunning, Reason: "reason", Code: "code", Note: "note"},
 			}))
-			f.finish(store.Outcome{Lease: begun.Lease, State: store.StateFailed, Count: store.CountAttempt, Reason: "bad", Code: "worse", Workspace: store.DisposeGone})
+			f.finish(store.Outcome{
+				Lease: begun.Lease, State: store.StateFailed, Count: store.CountAttempt, Reason: "bad", Code: "worse", Workspace: store.DisposeGone,
+			})
 			var seen []any
 			for after := int64(0); ; {
 				page, err := f.s.Events(f.Context(), id, after, 2)

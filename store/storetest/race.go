@@ -70,7 +70,9 @@ func raceRules() []rule {
 							renewed = states[0]
 						}
 					case 1:
-						done, err := s.Finish(f.Context(), []store.Outcome{{Lease: begun.Lease, State: store.StateSucceeded, Workspace: store.DisposeGone}})
+						done, err := s.Finish(f.Context(), []store.Outcome{
+							{Lease: begun.Lease, State: store.StateSucceeded, Workspace: store.DisposeGone},
+						})
 						if f.check("Finish", err); err == nil {
 							finished = done[0].Err
 						}

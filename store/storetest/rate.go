@@ -19,7 +19,8 @@ func rateRules() []rule {
 			f.must("Submit", f.offered(l, tenant, 2))
 			f.unchanged("a refused Submit", func() {
 				refused := f.limit(f.offered(l, "another", 2), store.LimitQueued)
-				same(f, "error", []any{refused.Max, refused.InUse, refused.Tenant, refused.RetryAfter}, []any{3.0, 2.0, "", time.Duration(0)})
+				same(f, "error", []any{refused.Max, refused.InUse, refused.Tenant, refused.RetryAfter},
+					[]any{3.0, 2.0, "", time.Duration(0)})
 			})
 			f.must("Submit", f.offered(l, "another", 1))
 			f.limit(f.offered(l, tenant, 1), store.LimitQueued)

@@ -20,13 +20,16 @@ func saveRules() []rule {
 				return after
 			}
 			t := save(store.Change{Reason: "creating", Code: "create"})
-			same(f, "task", []any{t.State, t.Reason, t.Code, t.Started.IsZero()}, []any{store.StateStarting, "creating", "create", true})
+			same(f, "task", []any{t.State, t.Reason, t.Code, t.Started.IsZero()},
+				[]any{store.StateStarting, "creating", "create", true})
 			t = save(store.Change{State: store.StateRunning, Reason: "running"})
-			same(f, "task", []any{t.State, t.Reason, t.Code, t.Started.IsZero()}, []any{store.StateRunning, "running", "create", false})
+			same(f, "task", []any{t.State, t.Reason, t.Code, t.Started.IsZero()},
+				[]any{store.StateRunning, "running", "create", false})
 			started := t.Started
 			f.h.Wait(f.h.Unit)
 			t = save(store.Change{State: store.StateRunning, Note: "half"})
-			same(f, "task", []any{t.State, t.Reason, t.Note, t.Started.Equal(started)}, []any{store.StateRunning, "running", "half", true})
+			same(f, "task", []any{t.State, t.Reason, t.Note, t.Started.Equal(started)},
+				[]any{store.StateRunning, "running", "half", true})
 			t = save(store.Change{})
 			same(f, "task", []any{t.State, t.Reason, t.Note}, []any{store.StateRunning, "running", "half"})
 		}},
@@ -84,7 +87,8 @@ func saveRules() []rule {
 				f.Fatalf("%d entries: %+v", len(entries), entries)
 			}
 			e := entries[0]
-			same(f, "first", []any{e.Kind, e.Name, len(e.Data), e.Fence, e.At.IsZero()}, []any{store.EntryCheckpoint, "", 0, second.Fence, false})
+			same(f, "first", []any{e.Kind, e.Name, len(e.Data), e.Fence, e.At.IsZero()},
+				[]any{store.EntryCheckpoint, "", 0, second.Fence, false})
 			e = entries[1]
 			same(f, "second", []any{e.Kind, e.Name, string(e.Data), e.Fence}, []any{store.EntryCheckpoint, "b", "four", second.Fence})
 			e = entries[2]
@@ -101,7 +105,9 @@ func saveRules() []rule {
 		{"BigEntry", "an entry holds a mebibyte of any bytes", func(f *fixture) {
 			begun := f.start()
 			data := bytes.Repeat([]byte{0, 1, 0xff, '\'', '\\', 0xc3, 0x28, '\n'}, 1<<17)
-			f.must("Save", f.s.Save(f.Context(), begun.Lease, store.Save{Entries: []store.Entry{{Kind: store.EntryStep, Name: "big", Data: data}}}))
+			f.must("Save", f.s.Save(f.Context(), begun.Lease, store.Save{
+				Entries: []store.Entry{{Kind: store.EntryStep, Name: "big", Data: data}},
+			}))
 			if got := f.entries(begun.Task.ID); len(got) != 1 || !bytes.Equal(got[0].Data, data) {
 				f.Error("the entry came back changed")
 			}
@@ -110,7 +116,9 @@ func saveRules() []rule {
 			begun := f.start()
 			w := begun.Workspace
 			w.State, w.Intent, w.ID, w.Home = store.WorkspaceReady, store.IntentNone, "id", "/home"
-			f.must("Save", f.s.Save(f.Context(), begun.Lease, store.Save{Workspace: &w, Status: &store.Change{State: store.StateRunning}}))
+			f.must("Save", f.s.Save(f.Context(), begun.Lease, store.Save{
+				Workspace: &w, Status: &store.Change{State: store.StateRunning},
+			}))
 			row, _ := f.row(w.Token)
 			same(f, "row", []any{row.State, row.Intent, row.ID, row.Home, row.Version, row.Task, row.Fence},
 				[]any{store.WorkspaceReady, store.IntentNone, "id", "/home", w.Version + 1, begun.Task.ID, begun.Lease.Fence})

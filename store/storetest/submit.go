@@ -88,14 +88,16 @@ func submitRules() []rule {
 				[]any{store.StateQueued, int64(1), int64(1), int64(0), 0, 0, 0})
 			same(f, "more", []any{got.Interruptions, got.Cancel, got.Runner, got.Workspace, got.Reason, got.Code, len(got.Result)},
 				[]any{0, false, "", "", "", "", 0})
-			same(f, "the rest", []any{got.Acknowledged, got.Cost, got.LogSize, got.Finished.IsZero()}, []any{false, 0.0, int64(0), true})
+			same(f, "the rest", []any{got.Acknowledged, got.Cost, got.LogSize, got.Finished.IsZero()},
+				[]any{false, 0.0, int64(0), true})
 
 			events := f.events(in.ID)
 			if len(events) != 1 {
 				f.Fatalf("%d events, want 1", len(events))
 			}
 			e := events[0]
-			same(f, "event", []any{e.Task, e.Version, e.State, e.At.Equal(got.Created)}, []any{in.ID, int64(1), store.StateQueued, true})
+			same(f, "event", []any{e.Task, e.Version, e.State, e.At.Equal(got.Created)},
+				[]any{in.ID, int64(1), store.StateQueued, true})
 		}},
 		{"Copy", "payloads and results are not shared with callers", func(f *fixture) {
 			in := f.task()
@@ -107,7 +109,9 @@ func submitRules() []rule {
 			equal(f, "payload", string(begun.Task.Payload), string(payload))
 			clear(begun.Task.Payload)
 			result := []byte("result")
-			done := f.finish(store.Outcome{Lease: begun.Lease, State: store.StateSucceeded, Result: result, Workspace: store.DisposeGone})
+			done := f.finish(store.Outcome{
+				Lease: begun.Lease, State: store.StateSucceeded, Result: result, Workspace: store.DisposeGone,
+			})
 			clear(result)
 			clear(done.Task.Result)
 			clear(f.get(in.ID).Result)
