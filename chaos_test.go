@@ -23,7 +23,7 @@ var chaosSeed = flag.Uint64("seed", 0, "the one seed of TestChaos to play; 0: al
 // their effect, workspaces vanish, dispatchers are cut off, shut down and replaced, tasks are cancelled, limits changed.
 // When the storm is over every task must come to its end, and all promises must have been kept throughout.
 func TestChaos(t *testing.T) {
-	seeds := uint64(60)
+	seeds := uint64(40)
 	switch {
 	case os.Getenv("FRESHET_SOAK") != "":
 		seeds = 3000

@@ -67,9 +67,7 @@ func (r *liveRun) conclude(ctx context.Context, result []byte, err error) {
 		out.Due = now.Add(next.Delay)
 	}
 	r.words(&out, next, err, result)
-	if r.finishRun(ctx, out, now) {
-		r.meter.ended(r.task.Agent, since(now, r.began), out.Cost, next.State)
-	}
+	r.finishRun(ctx, out, now)
 }
 
 // clear deletes the run's workspace while the run still holds its lease; gone: it is confirmed. Otherwise the run is left to
@@ -146,12 +144,15 @@ func (r *liveRun) words(out *store.Outcome, next policy.Next, err error, result 
 	out.Result = encodeFailure(err)
 }
 
-// finishRun writes the end and clears up; false: the end was not ours to write.
-func (r *liveRun) finishRun(ctx context.Context, out store.Outcome, now time.Time) bool {
+// finishRun writes the end and clears up.
+func (r *liveRun) finishRun(ctx context.Context, out store.Outcome, now time.Time) {
+	// Counted before it can be seen: whoever waits for the task finds it in the figures.
+	r.meter.ended(r.task.Agent, since(now, r.began), out.Cost, out.State)
 	done, err := r.finish.finish(ctx, out)
 	if err != nil {
+		r.meter.uncount(r.task.Agent, out.State)
 		r.core.log.Warn("end not recorded", "task", r.task.ID, "fence", r.lease.Fence, "err", err)
-		return false
+		return
 	}
 	r.live.remove(r)
 	r.decided("finish", &done.Task, "state", done.Task.State, "code", done.Task.Code, "reason", done.Task.Reason)
@@ -163,7 +164,6 @@ func (r *liveRun) finishRun(ctx context.Context, out store.Outcome, now time.Tim
 	case done.Workspace.Token != "":
 		r.pool.returned(done.Workspace, now)
 	}
-	return true
 }
 
 func (r *liveRun) over() {

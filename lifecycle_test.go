@@ -243,19 +243,19 @@ func TestTimeoutFailsTask(t *testing.T) {
 // TestWedgedHandlerIsGivenUp: a handler that ignores its cancel is reported, its task ends, its slot is free again, and what
 // it writes later has no effect.
 func TestWedgedHandlerIsGivenUp(t *testing.T) {
-	release := make(chan struct{})
-	var late []error
+	var release chan struct{}
+	var late chan error
 	cfg := oneAgent(freshet.Agent{Timeout: time.Minute, Concurrent: 1, Handler: func(ctx context.Context, run *freshet.Run) ([]byte, error) {
 		if string(run.Task.Payload) == "next" {
 			return []byte("done"), nil
 		}
 		<-release
 		run.Progress("still here")
-		late = append(late, run.Checkpoint(context.Background(), []byte("late")))
+		late <- run.Checkpoint(context.Background(), []byte("late"))
 		return []byte("late"), nil
 	}})
 	play(t, cfg, fakeprovider.Config{}, func(w *world, d *member) {
-		release, late = make(chan struct{}), nil
+		release, late = make(chan struct{}), make(chan error)
 		id := d.submit(freshet.Task{})
 		began := time.Now()
 		d.fails(id, freshet.ErrTimeout)
@@ -266,8 +266,8 @@ func TestWedgedHandlerIsGivenUp(t *testing.T) {
 		version := d.status(id).Version
 		close(release)
 		time.Sleep(time.Minute)
-		if len(late) != 1 || !errors.Is(late[0], freshet.ErrLeaseLost) {
-			w.Errorf("a late checkpoint: %v", late)
+		if err := <-late; !errors.Is(err, freshet.ErrLeaseLost) {
+			w.Errorf("a late checkpoint: %v", err)
 		}
 		if s := d.status(id); s.Version != version || s.State != freshet.StateFailed || s.Note != "" {
 			w.Errorf("changed after its end: %+v", s)

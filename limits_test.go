@@ -352,8 +352,12 @@ func TestTenantsShareByWeight(t *testing.T) {
 		if err := d.SetTenantLimits(w.Context(), "gold", &freshet.TenantLimits{Weight: 3}); err != nil {
 			w.Fatal(err)
 		}
+		bound := 2.0 // one item of each of two tenants
+		if !w.line {
+			bound = 4 // tickets that were claimed in vain and given back blur a Queue's order a little
+		}
 		var ids []string
-		for tenant, n := range map[string]int{"greedy": 300, "gold": 90, "small": 30} {
+		for tenant, n := range map[string]int{"greedy": 100, "gold": 60, "small": 20} {
 			for range n {
 				ids = append(ids, d.submit(freshet.Task{Tenant: tenant}))
 			}
@@ -366,7 +370,7 @@ func TestTenantsShareByWeight(t *testing.T) {
 				w.Error(err)
 			}
 		}
-		if broken := w.check.Check(w.Context(), promise.Final{Store: w.mem, Fair: map[string]int{"greedy": 1, "gold": 3, "small": 1}, Bound: 2}); len(broken) > 0 {
+		if broken := w.check.Check(w.Context(), promise.Final{Store: w.mem, Fair: map[string]int{"greedy": 1, "gold": 3, "small": 1}, Bound: bound}); len(broken) > 0 {
 			w.Errorf("%s", promise.String(broken))
 		}
 	})

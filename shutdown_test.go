@@ -172,7 +172,7 @@ func TestShutdownAgainAndAtOnce(t *testing.T) {
 		var all sync.WaitGroup
 		for range 5 {
 			all.Go(func() {
-				if _, err := d.bye(time.Minute); err != nil {
+				if err := d.Shutdown(w.Context()); err != nil {
 					w.Error(err)
 				}
 			})

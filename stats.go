@@ -98,13 +98,22 @@ func (m *meter) ended(agent string, d time.Duration, cost float64, state State) 
 	m.both(agent, func(s *measures) {
 		s.duration.add(d)
 		s.cost += cost
-		switch state {
-		case StateSucceeded:
-			s.succeeded++
-		case StateFailed:
-			s.failed++
-		}
+		s.count(state, 1)
 	})
+}
+
+// uncount takes back an end that could not be recorded: the task's is another's to tell.
+func (m *meter) uncount(agent string, state State) {
+	m.both(agent, func(s *measures) { s.count(state, -1) })
+}
+
+func (s *measures) count(state State, n int64) {
+	switch state {
+	case StateSucceeded:
+		s.succeeded += n
+	case StateFailed:
+		s.failed += n
+	}
 }
 
 // idled counts the time that a spare was ready and waited.

@@ -305,7 +305,7 @@ func (w *world) verify(up *member) {
 	final := promise.Final{
 		Store: w.mem, Provider: w.cloud.Sibling(), Owner: w.cfg.Name, Drained: !w.unfinished, Ask: up.ask, Causes: causes,
 		Grace: 3 * time.Minute * time.Duration(len(w.members)), // each of them sweeps once
-		Idle:  time.Hour, Calls: w.calls,
+		Idle:  10 * time.Minute, Calls: w.calls,
 	}
 	if !w.unfinished {
 		final.Goroutines = 15 + 12*len(w.members)
