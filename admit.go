@@ -42,9 +42,11 @@ func (a *admitter) wake() { poke(a.woken) }
 
 // hinted is told by the line that there may be work.
 func (a *admitter) hinted() {
-	if a.line != nil && a.line.limited.Load() {
-		a.wakeAt(time.Now().Add(hintPause))
-		return
+	if a.line != nil {
+		if vain := a.line.vain.Load(); vain > 0 {
+			a.wakeAt(time.Now().Add(min(hintPause<<min(vain-1, 5), pollInterval)))
+			return
+		}
 	}
 	a.wake()
 }

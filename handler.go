@@ -61,8 +61,8 @@ func (r *liveRun) resultFile(ctx context.Context) (result []byte, found bool, er
 		if err == nil {
 			return result, true, nil
 		}
-		if errors.Is(err, provider.ErrNotFound) {
-			if _, getErr := r.provider.Get(ctx, r.workspace().ID); getErr == nil {
+		if errors.Is(err, provider.ErrNotFound) { // the file, or the workspace
+			if _, err = r.provider.Get(ctx, r.workspace().ID); err == nil {
 				return nil, false, nil
 			}
 		}

@@ -109,7 +109,7 @@ func (p *pacer) answered(err error, sent time.Time) {
 	case errors.Is(err, context.Canceled):
 	default:
 		was := p.breaker.Tripped()
-		p.breaker = p.breaker.Failed(now, reasonOf(err), provider.RetryAfter(err))
+		p.breaker = p.breaker.Failed(now, sent, reasonOf(err), provider.RetryAfter(err))
 		if p.breaker.Tripped() && !was {
 			p.log.Warn("provider does not make workspaces", "since", p.breaker.Since, "reason", p.breaker.Reason)
 		}

@@ -195,7 +195,7 @@ func (k *keeper) allowed(agent string, n int) int {
 }
 
 // made tells the agent's breaker how making a member ended.
-func (k *keeper) made(agent string, err error) {
+func (k *keeper) made(agent string, began time.Time, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	b := k.breakers[agent]
@@ -203,7 +203,7 @@ func (k *keeper) made(agent string, err error) {
 		delete(k.breakers, agent)
 		return
 	}
-	k.breakers[agent] = b.Failed(time.Now(), reasonOf(err), provider.RetryAfter(err))
+	k.breakers[agent] = b.Failed(time.Now(), began, reasonOf(err), provider.RetryAfter(err))
 }
 
 // takeUp goes on with a member that a process began to make or pause and did not finish: it may be gone. If it is not,
@@ -262,9 +262,10 @@ func (k *keeper) make(a *agent, row store.Workspace, unsure bool) {
 	}
 	k.claims.Go(func(ctx context.Context) {
 		defer k.end(row.Token)
+		began := time.Now()
 		err := k.maker.make(ctx, a, &row, unsure, k.put)
 		if ctx.Err() == nil && !errors.Is(err, store.ErrConflict) {
-			k.made(a.Name, err)
+			k.made(a.Name, began, err)
 		}
 		if err != nil {
 			if ctx.Err() == nil {

@@ -17,9 +17,9 @@ import (
 // or a poll interval has passed: another process may have freed one.
 type queueLine struct {
 	*admitter
-	batch   int         // tickets to claim at once: as many as lately could be begun
-	looked  time.Time   // when batch last grew although nothing could
-	limited atomic.Bool // the last pass gave tickets back, which makes the line hint at work that is none
+	batch  int          // tickets to claim at once: as many as lately could be begun
+	looked time.Time    // when batch last grew although nothing could
+	vain   atomic.Int32 // passes in a row that gave tickets back, which makes the line hint at work that is none
 
 	mu      sync.Mutex // protects the fields below
 	tenants map[string]bool
@@ -82,8 +82,10 @@ func (l *queueLine) skip(tenant, agent string) bool {
 // claim begins at most n runs. Without creates only spares are handed out, and an agent that has none is not at a limit.
 func (l *queueLine) claim(ctx context.Context, plans []store.Plan, n int, creates bool) (got store.Claimed, err error) {
 	limited := false
-	defer func() { l.limited.Store(limited) }()
 	defer func() {
+		if !limited {
+			l.vain.Store(0)
+		}
 		if now := time.Now(); len(got.Begun) == 0 && now.Sub(l.looked) >= pollInterval {
 			l.looked, l.batch = now, min(2*l.batch, deepest) // perhaps something further back can begin
 		}
@@ -116,8 +118,10 @@ func (l *queueLine) claim(ctx context.Context, plans []store.Plan, n int, create
 			stop = stop || len(back) > 0
 		}
 		if len(back) > 0 {
-			limited = true
-			l.limited.Store(true)
+			if !limited { // before the release, which is what the line hints at
+				limited = true
+				l.vain.Add(1)
+			}
 			l.release(ctx, back, 0)
 			if begun := len(got.Begun) - before; begun > 0 {
 				l.batch = min(2*begun, claimBatch)

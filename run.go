@@ -144,10 +144,10 @@ func (r *Run) Download(ctx context.Context, path string) (files io.ReadCloser, e
 	var missing error
 	err = r.run.persist(ctx, func() (err error) {
 		files, err = filer.Download(ctx, r.run.workspace().ID, path)
-		if errors.Is(err, provider.ErrNotFound) {
-			if _, getErr := r.run.provider.Get(ctx, r.run.workspace().ID); getErr == nil {
-				missing = err
-				return nil
+		if errors.Is(err, provider.ErrNotFound) { // the path, or the workspace
+			absent := err
+			if _, err = r.run.provider.Get(ctx, r.run.workspace().ID); err == nil {
+				missing = absent
 			}
 		}
 		return err
@@ -236,8 +236,8 @@ func (r *liveRun) dirThere(ctx context.Context) (bool, error) {
 	}
 	files, err := filer.Download(ctx, r.workspace().ID, r.dir()+"/payload")
 	if err != nil {
-		if _, getErr := r.provider.Get(ctx, r.workspace().ID); errors.Is(err, provider.ErrNotFound) && getErr == nil {
-			return false, nil
+		if errors.Is(err, provider.ErrNotFound) { // the file, or the workspace
+			_, err = r.provider.Get(ctx, r.workspace().ID)
 		}
 		return false, err
 	}

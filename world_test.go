@@ -318,9 +318,12 @@ func (w *world) verify(up *member) {
 	}
 }
 
-// calls counts what the fleet has asked of the cloud; scope and the like do not matter.
+// calls counts what the fleet has asked of the cloud.
 func (w *world) calls() (n int) {
 	for _, m := range w.members {
+		if m.over {
+			continue
+		}
 		for _, calls := range m.cloud.Calls() {
 			n += calls
 		}

@@ -130,6 +130,8 @@ func (l *Line) Return(it Item) {
 		b.clock = it.before
 	}
 	it.cost = 0
+	key := flowKey{it.Tenant, it.Priority}
+	known := l.flows[key] != nil
 	switch old := l.items[it.ID]; {
 	case old == nil:
 		l.restore(it)
@@ -141,9 +143,11 @@ func (l *Line) Return(it Item) {
 		l.drop(old)
 		l.restore(it)
 	}
-	f := l.flows[flowKey{it.Tenant, it.Priority}]
+	f := l.flows[key]
 	switch {
 	case f == nil || refund == 0:
+	case f.active && !known: // nothing was kept of the tenant: the item brings its tag back
+		l.retag(f, it.served)
 	case f.active:
 		l.retag(f, f.next()-refund)
 	default:

@@ -169,6 +169,7 @@ func (m *model) Return(it Item) {
 		m.clock[it.Priority] = it.before
 	}
 	it.cost = 0
+	known := m.flows[flowKey{it.Tenant, it.Priority}] != nil
 	if old := m.find(it.ID); old == nil || old.Generation < it.Generation || old.seq == it.seq {
 		if old != nil {
 			m.drop(old)
@@ -178,7 +179,9 @@ func (m *model) Return(it Item) {
 		}
 		m.add(it)
 	}
-	if f := m.flows[flowKey{it.Tenant, it.Priority}]; f != nil && f.active {
+	if f := m.flows[flowKey{it.Tenant, it.Priority}]; f != nil && f.active && !known && refund > 0 {
+		f.tag = it.served
+	} else if f != nil && f.active {
 		f.tag = max(f.tag, m.clock[f.priority]) - refund
 	} else if f != nil {
 		f.credit += refund

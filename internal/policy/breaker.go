@@ -7,6 +7,7 @@ type Breaker struct {
 	Failures int       // in a row
 	Since    time.Time // of the first of them
 	Until    time.Time // while open, when the next probe may go
+	Last     time.Time // the last failure that counted
 	Reason   string    // of the last failure
 }
 
@@ -31,13 +32,18 @@ func (b Breaker) Probed(now time.Time) Breaker {
 	return b
 }
 
-// Failed is the breaker after a call that failed because of the provider.
-func (b Breaker) Failed(now time.Time, reason string, retryAfter time.Duration) Breaker {
+// Failed is the breaker after a call, sent at a time, that failed because of the provider. Of calls that were under way
+// together only the first failure counts: they all tell the same.
+func (b Breaker) Failed(now, sent time.Time, reason string, retryAfter time.Duration) Breaker {
+	b.Reason = reason
+	if b.Failures > 0 && !sent.After(b.Last) {
+		return b
+	}
 	if b.Failures == 0 {
 		b.Since = now
 	}
 	b.Failures++
-	b.Reason = reason
+	b.Last = now
 	if b.Tripped() {
 		b.Until = now.Add(max(retryAfter, b.pause()))
 	}
@@ -46,7 +52,7 @@ func (b Breaker) Failed(now time.Time, reason string, retryAfter time.Duration) 
 
 // Tripping is the breaker after an answer that leaves no doubt: it opens at once.
 func (b Breaker) Tripping(now time.Time, reason string) Breaker {
-	b = b.Failed(now, reason, 0)
+	b = b.Failed(now, now, reason, 0)
 	b.Failures = max(b.Failures, breakerTrips)
 	b.Until = now.Add(b.pause())
 	return b

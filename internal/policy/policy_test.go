@@ -100,7 +100,8 @@ func TestBreaker(t *testing.T) {
 		if b.Open(now) {
 			t.Fatal("open before it has tripped")
 		}
-		b = b.Failed(now, "away", 0)
+		now = now.Add(time.Millisecond)
+		b = b.Failed(now, now, "away", 0)
 	}
 	if !b.Open(now) || b.Open(now.Add(breakerFirst)) {
 		t.Error("should be open, and half open after the first pause")
@@ -110,13 +111,17 @@ func TestBreaker(t *testing.T) {
 		t.Error("one probe at a time")
 	}
 	for range 100 {
-		b = b.Failed(now, "away", 0)
+		now = now.Add(time.Millisecond)
+		b = b.Failed(now, now, "away", 0)
 	}
 	if pause := b.Until.Sub(now); pause != breakerMost {
 		t.Errorf("pause %v, want %v", pause, breakerMost)
 	}
-	if b = b.Failed(now, "away", time.Hour); b.Until.Sub(now) != time.Hour {
+	if b = b.Failed(now, now.Add(time.Nanosecond), "away", time.Hour); b.Until.Sub(now) != time.Hour {
 		t.Error("does not wait as long as it was asked to")
+	}
+	if together := (Breaker{}).Failed(now, now, "", 0).Failed(now, now, "", 0).Failed(now, now, "", 0); together.Tripped() {
+		t.Error("calls under way together count once")
 	}
 	if b.Succeeded().Tripped() {
 		t.Error("tripped after a success")
