@@ -135,6 +135,9 @@ func (a *admitter) pass(ctx context.Context) (full bool, err error) {
 	}
 	a.wakeAt(got.Next)
 	if len(got.Begun) > 0 {
+		if creates {
+			a.pace.probed()
+		}
 		runtime.Gosched() // what has begun goes first; another look at the line can wait
 	}
 	return len(got.Begun) >= n, nil

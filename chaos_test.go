@@ -28,7 +28,7 @@ func TestChaos(t *testing.T) {
 	case os.Getenv("FRESHET_SOAK") != "":
 		seeds = 3000
 	case testing.Short():
-		seeds = 10
+		seeds = 5
 	}
 	first := uint64(1)
 	if *chaosSeed != 0 {

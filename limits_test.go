@@ -393,6 +393,30 @@ func TestFullTenantBlocksNobody(t *testing.T) {
 	})
 }
 
+// TestThousandsOfFullTenants are more than a claim can name, and still block nobody.
+func TestThousandsOfFullTenants(t *testing.T) {
+	cfg := oneAgent(freshet.Agent{IdleTimeout: -1})
+	cfg.Limits.Tenant.Concurrent = 1
+	play(t, cfg, oneProgram(sleeper(10*time.Hour)), func(w *world, d *member) {
+		w.unfinished = true
+		for i := range 1200 {
+			tasks := make([]freshet.Task, 2)
+			for j := range tasks {
+				tasks[j] = freshet.Task{Agent: "agent", Tenant: fmt.Sprint("full-", i)}
+			}
+			if _, err := d.SubmitMany(w.Context(), tasks); err != nil {
+				w.Fatal(err)
+			}
+		}
+		time.Sleep(time.Minute)
+		began := time.Now()
+		id := d.submit(freshet.Task{Tenant: "patient"})
+		if s := d.until(id, freshet.StateRunning); s.Started.Sub(began) > time.Minute {
+			w.Errorf("started after %v", s.Started.Sub(began))
+		}
+	})
+}
+
 func TestIdempotencyKey(t *testing.T) {
 	play(t, oneAgent(freshet.Agent{}), oneProgram(sleeper(time.Second)), func(w *world, d *member) {
 		task := freshet.Task{Agent: "agent", Tenant: "ann", Key: "k", Payload: []byte("x")}

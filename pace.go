@@ -51,8 +51,15 @@ func (p *pacer) room(n int) (most int, creates bool) {
 		p.admit.wakeAt(b.Until)
 		return n, false
 	}
-	*b = b.Probed(now)
 	return 1, true
+}
+
+// probed is told that a create is on its way: while the provider makes none, the next one waits for its answer.
+func (p *pacer) probed() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := time.Now()
+	p.breaker, p.full = p.breaker.Probed(now), p.full.Probed(now)
 }
 
 // acquire waits for the right to one create. answered is to be told how it ended.

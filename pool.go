@@ -191,6 +191,7 @@ func (k *keeper) allowed(agent string, n int) int {
 	if !creates {
 		return 0
 	}
+	k.pace.probed()
 	return min(n, most)
 }
 

@@ -101,7 +101,7 @@ func (f *fuse) fault(c fakeprovider.Call) fakeprovider.Fault {
 // TestDeathBetweenAnyTwoCalls: a dispatcher dies at each of its calls in turn, and another one goes on. The task succeeds,
 // its program is started once, in one workspace, and nothing is left.
 func TestDeathBetweenAnyTwoCalls(t *testing.T) {
-	step := 3
+	step := 12
 	if os.Getenv("FRESHET_SOAK") != "" {
 		step = 1
 	}
@@ -198,7 +198,7 @@ func TestCheckerSeesTheFleet(t *testing.T) {
 				w.Errorf("%q was broken and not seen", p)
 			}
 		}
-		w.check = promise.New(promise.Config{}) // what follows is not the fleet's fault
 		d.succeeds(id, "")
+		w.check = promise.New(promise.Config{}) // what was broken is not the fleet's fault
 	})
 }

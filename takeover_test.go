@@ -144,6 +144,72 @@ func TestOwnerLetsGoBeforeItsLeaseEnds(t *testing.T) {
 	})
 }
 
+// TestTimeoutCountsFromTheFirstOwner: a run has its time once, however many owners.
+func TestTimeoutCountsFromTheFirstOwner(t *testing.T) {
+	stage(t, oneAgent(freshet.Agent{Timeout: 10 * time.Minute}), oneProgram(lines(10_000)), func(w *world) {
+		w.durable = true
+		one := w.start()
+		began := time.Now()
+		id := one.submit(freshet.Task{})
+		time.Sleep(6 * time.Minute)
+		two := w.start()
+		if _, err := one.bye(time.Minute); err != nil {
+			w.Error(err)
+		}
+		two.fails(id, freshet.ErrTimeout)
+		if took := time.Since(began); took < 10*time.Minute || took > 10*time.Minute+30*time.Second {
+			w.Errorf("ended after %v", took)
+		}
+	})
+}
+
+// TestStepsAndCheckpointsSurviveATakeOver: the next owner's handler is given what the first one has recorded.
+func TestStepsAndCheckpointsSurviveATakeOver(t *testing.T) {
+	var seen counter
+	cfg := oneAgent(freshet.Agent{Handler: func(ctx context.Context, run *freshet.Run) ([]byte, error) {
+		n, err := freshet.Step(ctx, run, "once", func(context.Context) (int, error) { seen.add("step"); return 7, nil })
+		if err != nil {
+			return nil, err
+		}
+		state, resumed := run.Resumed()
+		if !resumed {
+			if err := run.Checkpoint(ctx, []byte("here")); err != nil {
+				return nil, err
+			}
+		}
+		if _, err := run.Exec(ctx, "first", freshet.Cmd{Args: []string{"main"}}); err != nil {
+			return nil, err
+		}
+		_, err = run.Exec(ctx, "second part of it", freshet.Cmd{Args: []string{"main"}})
+		return fmt.Append(nil, n, " ", string(state), " ", resumed, " ", run.Attempt), err
+	}})
+	cloud := oneProgram(func(ctx context.Context, p *fakeprovider.Process) int {
+		seen.add("start")
+		return sleeper(time.Minute)(ctx, p)
+	})
+	for name, leave := range map[string]func(m *member){
+		"shut down": func(m *member) { m.bye(time.Minute) },
+		"cut off":   func(m *member) { m.cut(); time.AfterFunc(5*time.Minute, m.mend) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			stage(t, cfg, cloud, func(w *world) {
+				seen.reset()
+				w.durable = true
+				one := w.start()
+				id := one.submit(freshet.Task{})
+				time.Sleep(90 * time.Second)
+				two := w.start()
+				leave(one)
+				two.succeeds(id, "7 here true 1")
+				time.Sleep(10 * time.Minute)
+				if a, b := seen.get("step"), seen.get("start"); a != 1 || b != 2 {
+					w.Errorf("the step ran %d times, %d processes were started for 2", a, b)
+				}
+			})
+		})
+	}
+}
+
 // TestTakeOverWithoutAttach: the process is lost with its host, so the run begins again in another workspace.
 func TestTakeOverWithoutAttach(t *testing.T) {
 	cloud := oneProgram(sleeper(2 * time.Minute))
