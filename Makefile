@@ -19,12 +19,12 @@ test: ## Everything: the core alone, then all modules with -race, shuffled, agai
 .PHONY: test/core
 test/core: ## The core module as its users get it: without the workspace, so with its own go.mod alone
 	GOWORK=off go vet ./...
-	GOWORK=off go test ./...
+	GOWORK=off go test -timeout 20m ./...
 
 .PHONY: test/work
 test/work: ## All modules with -race, shuffled, against the servers of the environment
 	go vet work
-	go test -race -shuffle=on -json work | go run ./scripts/testsum
+	go test -race -shuffle=on -timeout 20m -json work | go run ./scripts/testsum
 
 .PHONY: soak
 soak: ## As test/work with FRESHET_SOAK=1: many more seeds, up to two hours
