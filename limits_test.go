@@ -353,6 +353,9 @@ func TestTenantsShareByWeight(t *testing.T) {
 			w.Fatal(err)
 		}
 		bound := 2.0 // one item of each of two tenants
+		if !w.line {
+			bound = 4 // tickets that were claimed in vain and given back blur a Queue's order
+		}
 		var ids []string
 		for tenant, n := range map[string]int{"greedy": 100, "gold": 60, "small": 20} {
 			for range n {
@@ -397,8 +400,10 @@ func TestFullTenantBlocksNobody(t *testing.T) {
 func TestThousandsOfFullTenants(t *testing.T) {
 	cfg := oneAgent(freshet.Agent{IdleTimeout: -1})
 	cfg.Limits.Tenant.Concurrent = 1
-	play(t, cfg, oneProgram(sleeper(10*time.Hour)), func(w *world, d *member) {
+	stage(t, cfg, oneProgram(sleeper(10*time.Hour)), func(w *world) {
 		w.unfinished = true
+		w.check = nil // it would look at all rows at each claim
+		d := w.start()
 		for i := range 1200 {
 			tasks := make([]freshet.Task, 2)
 			for j := range tasks {
@@ -409,10 +414,10 @@ func TestThousandsOfFullTenants(t *testing.T) {
 			}
 		}
 		time.Sleep(time.Minute)
-		began := time.Now()
 		id := d.submit(freshet.Task{Tenant: "patient"})
-		if s := d.until(id, freshet.StateRunning); s.Started.Sub(began) > time.Minute {
-			w.Errorf("started after %v", s.Started.Sub(began))
+		time.Sleep(30 * time.Second)
+		if s := d.status(id); s.State != freshet.StateRunning {
+			w.Errorf("after half a minute: %s (%s)", s.State, s.Reason)
 		}
 	})
 }

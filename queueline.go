@@ -14,7 +14,7 @@ import (
 
 // queueLine does with a Queue and a Store what a store.Liner does in one step: claim tickets, begin their runs, and give
 // back those that a limit or a hold keeps waiting. Whom it met at a limit it passes over, until a slot of theirs is freed
-// or a poll interval has passed: another process may have freed one.
+// or a sweep interval has passed: another process may have freed one.
 type queueLine struct {
 	*admitter
 	batch  int          // tickets to claim at once: as many as lately could be begun
@@ -55,7 +55,7 @@ func (l *queueLine) unskipAll() {
 func (l *queueLine) skipped(now time.Time) (tenants, agents []string, full bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if now.Sub(l.cleared) >= pollInterval {
+	if now.Sub(l.cleared) >= sweepInterval {
 		clear(l.tenants)
 		clear(l.agents)
 		l.cleared = now
@@ -123,8 +123,11 @@ func (l *queueLine) claim(ctx context.Context, plans []store.Plan, n int, create
 				l.vain.Add(1)
 			}
 			l.release(ctx, back, 0)
-			if begun := len(got.Begun) - before; begun > 0 {
+			switch begun := len(got.Begun) - before; {
+			case begun > 0:
 				l.batch = min(2*begun, claimBatch)
+			case !stop: // tenants at their limits, one after the other
+				l.batch = min(2*l.batch, claimBatch)
 			}
 		} else {
 			l.batch = min(2*l.batch, claimBatch)

@@ -31,7 +31,7 @@ type world struct {
 	cloud   *fakeprovider.Provider
 	mem     *store.Memory
 	queue   queue.Queue
-	check   *promise.Checker
+	check   *promise.Checker // nil: nobody checks
 	log     *transcript
 	members []*member
 
@@ -89,7 +89,7 @@ func newWorld(t *testing.T, cfg freshet.Config, cloud fakeprovider.Config, line 
 	}
 	if main := cloud.Main; main != nil {
 		cloud.Main = func(ctx context.Context, p *fakeprovider.Process) int {
-			if id := p.Cmd.Env["FRESHET_TASK_ID"]; id != "" && strings.HasSuffix(p.Name, "main") {
+			if id := p.Cmd.Env["FRESHET_TASK_ID"]; id != "" && w.check != nil && strings.HasSuffix(p.Name, "main") {
 				defer w.check.Enter(ctx, runOf(p.Cmd.Env["FRESHET_RUN_ID"], "", p.Cmd.Env["FRESHET_TENANT"], true))()
 				p.Stdout, p.Stderr = signing{p.Stdout, w.check, id}, signing{p.Stderr, w.check, id}
 			}
@@ -118,6 +118,9 @@ func (w *world) entered(h freshet.Handler) freshet.Handler {
 		return nil
 	}
 	return func(ctx context.Context, run *freshet.Run) ([]byte, error) {
+		if w.check == nil {
+			return h(ctx, run)
+		}
 		defer w.check.Enter(ctx, runOf(run.ID, run.Task.Agent, run.Task.Tenant, false))()
 		return h(ctx, run)
 	}
@@ -165,7 +168,10 @@ func (w *world) join(m *member, cfg freshet.Config) *member {
 	if !w.line {
 		s = struct{ store.Store }{s}
 	}
-	cfg.Store = promise.Through(m.link.gate, w.check.Wrap(s))
+	if w.check != nil {
+		s = w.check.Wrap(s)
+	}
+	cfg.Store = promise.Through(m.link.gate, s)
 	if !w.line {
 		cfg.Queue = w.queue
 		cfg.Blobs = w.mem
@@ -272,7 +278,7 @@ func (w *world) rest() {
 			up = m
 		}
 	}
-	if up != nil {
+	if up != nil && w.check != nil {
 		w.verify(up)
 	}
 	for _, m := range w.members {
